@@ -1,0 +1,1 @@
+"""The autocomplete lane: fill-in-the-middle prompts, typed-through reuse, superseding."""

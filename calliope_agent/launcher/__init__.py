@@ -1,0 +1,1 @@
+"""The launcher: hub environment, children, the Jupyter extension, the streaming proxy."""
