@@ -27,12 +27,12 @@
         ├── ModelGone 404
         └── UpstreamRefused 400 ── ContextTooLong 400, ContentRefused 400
 
-``status`` is what the client sees, ``code`` is stable and machine-readable, ``retryable`` says whether the *same* target may be asked
-again, ``falls_back`` whether the next target may be asked. Every message says what to do next.
+``status`` is what the client sees, ``code`` is stable and machine-readable, ``retryable`` says whether the *same*
+target may be asked again, ``falls_back`` whether the next target may be. Every message says what to do next.
 
 Decisions
-1. ``Malformed`` and ``AnswerTooLarge`` are additions to the design's tree: a broken event is not a cut one, and the mending differs.
-2. ``UpstreamRefused`` (a provider's plain 400 or 422) exists so that a provider's "bad request" is never taken for ours.
+1. ``Malformed`` and ``AnswerTooLarge``: a broken event is not a cut one, and the mending differs.
+2. ``UpstreamRefused`` (a provider's plain 400 or 422): a provider's "bad request" is never taken for ours.
 """
 
 from __future__ import annotations
