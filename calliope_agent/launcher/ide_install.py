@@ -3,7 +3,8 @@
 Decisions
 1. Three lock files of our own (``container/ide/relock``) and ``npm ci``: see the reason in that script.
 2. No install scripts are run: they compile for minutes what prebuilt files already bring or what is not needed. The
-   one part that is missed then, VS Code's log writer, is replaced by ``container/ide/spdlog.js``.
+   parts that are missed then, VS Code's log writer and its watch on the parent process, are replaced by
+   ``container/ide/spdlog.js`` and ``watchdog.js``.
 3. One layout everywhere: Node comes from npm's ``node-linux-*`` packages even where a Node is on the machine, so that
    the server runs on the version it was made for. Where there is no npm, a Python wheel lends one for the installation.
 4. A release is a folder named after what it is made from, staged and renamed: a half-made one is never found, and an
@@ -28,7 +29,9 @@ from pathlib import Path
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import ide_files
 
-PARTS = ("package.json", "package-lock.json", "vscode-lock.json", "extensions-lock.json", "spdlog.js")
+PARTS = (
+    "package.json", "package-lock.json", "vscode-lock.json", "extensions-lock.json", "spdlog.js", "watchdog.js",
+)  # fmt: skip
 ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 NPM_FLAGS = (
     "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error",
@@ -177,7 +180,8 @@ def _fetch(stage: Path, npm: _Npm) -> None:
     for link, script in (("remote-cli/code-server", "code-linux.sh"), ("helpers/browser.sh", "browser-linux.sh")):
         (made.vscode / "bin" / link).unlink(missing_ok=True)
         (made.vscode / "bin" / link).symlink_to(script)
-    shutil.copyfile(source / "spdlog.js", made.vscode / "node_modules" / "@vscode" / "spdlog" / "index.js")
+    for ours, native in (("spdlog.js", "spdlog"), ("watchdog.js", "native-watchdog")):
+        shutil.copyfile(source / ours, made.vscode / "node_modules" / "@vscode" / native / "index.js")
     made.config.write_text("auth: none\n")
 
 

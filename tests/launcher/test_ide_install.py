@@ -21,7 +21,7 @@ case "$PWD" in
   */lib/vscode)
     mkdir -p node_modules/@vscode/ripgrep-universal/bin/linux-x64 node_modules/@vscode/ripgrep-universal/bin/win32-x64 \
       node_modules/@vscode/ripgrep-universal/bin/linux-arm64 node_modules/node-pty/prebuilds/linux-x64 \
-      node_modules/@vscode/spdlog node_modules/@github ;;
+      node_modules/@vscode/spdlog node_modules/@vscode/native-watchdog node_modules/@github ;;
   *)
     for machine in x64 arm64; do
       mkdir -p node_modules/node-linux-$machine/bin; : > node_modules/node-linux-$machine/bin/node
