@@ -1,17 +1,13 @@
 """The cache's store on disk: SQLite through diskcache, bytes in and bytes out. Blocking; one thread uses it.
 
 Decisions
-1. diskcache unpickles keys and values it did not write (CVE-2025-69872, unfixed). `BytesDisk` knows one mode, raw bytes
-   inside the database, for `store`, `fetch`, `put` and `get` alike; a row of any other mode is deleted, never loaded.
-2. No value lies in a file of its own. A planted row with a file name would otherwise be a way to read or, at eviction,
-   to delete any file of this account; so `remove` removes nothing.
-3. The database lies in a folder of its own inside the given one, and is set aside by renaming that folder: SQLite
+1. The database lies in a folder of its own inside the given one, and is set aside by renaming that folder: SQLite
    would apply the write-ahead log of a renamed database to the new one of the same name.
-4. ``application_id`` and ``user_version`` say whose file it is and of which schema, before diskcache touches it:
+2. ``application_id`` and ``user_version`` say whose file it is and of which schema, before diskcache touches it:
    diskcache runs PRAGMAs and picks constructor arguments out of the settings it finds.
-5. SQLite has no checksums: a flipped byte inside a value would be replayed as the model's words. So each value is
+3. SQLite has no checksums: a flipped byte inside a value would be replayed as the model's words. So each value is
    stored behind a digest of itself and its key, 10 µs for a usual answer.
-6. Least recently used costs a small write at each hit (no fsync: write-ahead log, ``synchronous=NORMAL``). Least
+4. Least recently used costs a small write at each hit (no fsync: write-ahead log, ``synchronous=NORMAL``). Least
    recently stored would save it and throw out the answer that is asked for most.
 """
 
@@ -32,6 +28,7 @@ import diskcache
 from diskcache.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from calliope_agent.completion import folder
+from calliope_agent.completion.bytesdisk import BytesDisk, Refused
 from calliope_agent.errors import ConfigError
 
 T = TypeVar("T")
@@ -52,39 +49,8 @@ _DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
 _SETTINGS = frozenset({*DEFAULT_SETTINGS, *METADATA})
 
 
-class Refused(Exception):
-    """A row that no program of ours wrote."""
-
-
 class StoreUnavailable(Exception):
     """The store cannot be used now (disk full, locked, no rights); the message is one line."""
-
-
-class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """Raw bytes inside the database and nothing else."""
-
-    def put(self, key: bytes) -> tuple[memoryview, bool]:
-        if type(key) is not bytes:
-            raise TypeError("a key is bytes")
-        return sqlite3.Binary(key), True
-
-    def get(self, key: object, raw: object) -> bytes:
-        if not raw or type(key) is not bytes:
-            raise Refused("a key that is not raw bytes")
-        return key
-
-    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:  # noqa: ARG002
-        if type(value) is not bytes or read:
-            raise TypeError("a value is bytes")
-        return 0, MODE_RAW, None, sqlite3.Binary(value)
-
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
-        if mode != MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise Refused("a value that is not raw bytes")
-        return value
-
-    def remove(self, file_path: object) -> None:
-        """Nothing of ours lies in files."""
 
 
 class DiskStore:
@@ -251,7 +217,9 @@ class DiskStore:
     def _throw_out(self, count: int) -> None:
         if count:
             self.refused += count
-            self._warn(f"{count} rows of the cache {self._file} are not as this program writes them and were deleted.")
+            self._warn(
+                f"Rows of the cache {self._file} that are not as this program writes them were deleted: {count}."
+            )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
