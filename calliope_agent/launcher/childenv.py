@@ -1,0 +1,90 @@
+"""The environments of the children: allow-listed, so that no provider key and no hub token reaches a person's shell.
+
+Decisions
+1. A list of what may pass, not of what may not: nobody can list every name a key may have.
+2. The agent alone gets the launcher's whole environment (provider keys live there) minus the hub's.
+3. Operators name further variables in WAIIDE_PASS_ENV (names or ``PREFIX_*``); a name of the hub's is refused even
+   there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from calliope_agent.secret import Secret
+
+PERSONAL = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "COLORTERM", "TMPDIR",
+    "HOSTNAME", "XDG_*", "EDITOR", "VISUAL", "PAGER", "LD_LIBRARY_PATH", "MANPATH", "VIRTUAL_ENV", "CONDA_PREFIX",
+    "CONDA_DEFAULT_ENV",
+    "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "JAVA_HOME", "GOPATH", "CARGO_HOME", "RUSTUP_HOME", "NVM_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PIP_CERT",
+    "GIT_SSL_CAINFO", "GIT_AUTHOR_*", "GIT_COMMITTER_*", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES", "MEM_LIMIT", "MEM_GUARANTEE", "CPU_LIMIT", "CPU_GUARANTEE", "LOG_LEVEL",
+    "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
+    "JUPYTER_PREFER_ENV_PATH", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_SERVICE_PREFIX",
+)  # fmt: skip
+HUBS_OWN = ("JUPYTERHUB_*", "JPY_*", "JUPYTER_TOKEN", "WAIIDE_CONTROL_FD")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAccess:
+    """What a person's tools need to reach the agent: its address and the token with the scope *complete*."""
+
+    url: str
+    token: Secret
+
+
+def personal(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
+    """What the IDE, terminals and notebooks may see of the launcher's environment."""
+    wanted = {name: value for name, value in environ.items() if _matches(name, PERSONAL)}
+    asked = tuple(extra)
+    return wanted | {
+        name: value for name, value in environ.items() if _matches(name, asked) and not _matches(name, HUBS_OWN)
+    }
+
+
+def with_agent(environ: Mapping[str, str], access: AgentAccess | None) -> dict[str, str]:
+    """Add the names by which the common tools find an OpenAI or an Anthropic endpoint, and roles as model names."""
+    if access is None:
+        return dict(environ)
+    token, models = access.token.reveal(), f"{access.url}/v1"
+    return dict(environ) | {
+        "CALLIOPE_AGENT_URL": access.url,
+        "CALLIOPE_AGENT_TOKEN": token,
+        "OPENAI_BASE_URL": models,
+        "OPENAI_API_BASE": models,  # aider, through litellm, and older OpenAI clients
+        "OPENAI_API_KEY": token,
+        "OPENAI_MODEL": "chat",
+        "AIDER_MODEL": "openai/chat",
+        "ANTHROPIC_BASE_URL": access.url,
+        "ANTHROPIC_API_KEY": token,
+        "ANTHROPIC_MODEL": "chat",
+        "ANTHROPIC_SMALL_FAST_MODEL": "fast",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "fast",
+        "NO_PROXY": _bypass(environ, "NO_PROXY"),
+        "no_proxy": _bypass(environ, "no_proxy"),
+    }
+
+
+def for_agent(environ: Mapping[str, str]) -> dict[str, str]:
+    """The launcher's own environment without the hub's names: the keys are here and nowhere else."""
+    return {name: value for name, value in environ.items() if not _matches(name, HUBS_OWN)}
+
+
+def for_jupyter(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
+    """A person's environment plus what single-user Jupyter needs of the hub's; the extension forgets that after use."""
+    return personal(environ, extra) | {name: value for name, value in environ.items() if _matches(name, HUBS_OWN[:2])}
+
+
+def _bypass(environ: Mapping[str, str], name: str) -> str:
+    """A proxy of the network cannot reach this container's loopback."""
+    hosts = [host for host in environ.get(name, "").split(",") if host]
+    return ",".join([*hosts, *(host for host in ("127.0.0.1", "localhost") if host not in hosts)])
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
