@@ -46,6 +46,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
     _body: asyncio.Queue[bytes | None] | None = None
     _forwarding: asyncio.Task[None] | None = None
     _gone = False
+    _closed_with: int | None = None
     _upstream: aiohttp.ClientWebSocketResponse | None = None
     _background: tuple[asyncio.Future[Any], ...] = ()
 
@@ -123,6 +124,8 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
 
     def on_connection_close(self) -> None:
         self._gone = True
+        # The stream's end may be told before the close frame that came with it; afterwards the frame's code is lost.
+        self._closed_with = getattr(self.ws_connection, "close_code", None)
         if self._forwarding is not None:
             self._forwarding.cancel()
         super().on_connection_close()
@@ -237,8 +240,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         with contextlib.suppress(websocket.WebSocketClosedError, *NO_ANSWER):
             async for message in upstream:
                 await self.write_message(message.data, binary=message.type is aiohttp.WSMsgType.BINARY)
-        code = upstream.close_code
-        self.close(code if code not in (None, 1005, 1006) else None)
+        self.close(_sendable(upstream.close_code))
 
     async def on_message(self, message: str | bytes) -> None:
         upstream = self._upstream
@@ -254,13 +256,18 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
             if task is not None:
                 task.cancel()
         if self._upstream is not None:
-            closing = self._upstream.close(code=self.close_code or 1000)
+            closing = self._upstream.close(code=_sendable(self.close_code or self._closed_with) or 1000)
             self._background = (asyncio.ensure_future(closing), *([down] if down else []))  # `down` ends by the closing
 
 
 # WebSocketHandler takes the plain answers away from its subclasses; this one also speaks plain HTTP.
 for _name in ("write", "redirect", "set_header", "set_cookie", "set_status", "flush", "finish"):
     setattr(StreamProxy, _name, getattr(web.RequestHandler, _name))
+
+
+def _sendable(code: int | None) -> int | None:
+    """A close code that may stand in a frame: some only name what happened (RFC 6455 §7.4.1)."""
+    return None if code in (None, 1004, 1005, 1006, 1015) else code
 
 
 async def _first(work: Any, other: asyncio.Task[None]) -> None:

@@ -178,7 +178,8 @@ async def test_a_closed_websocket_is_closed_behind(alone: Stack) -> None:
                 if "socket closed 4001" in (await answer.json())["seen"]:
                     return
             await asyncio.sleep(0.02)
-    raise AssertionError("the backend's websocket stayed open")
+    seen = alone.get("x").json()["seen"]
+    raise AssertionError(f"the backend's websocket stayed open: {seen}")
 
 
 def test_upgrades_carry_the_security_headers(alone: Stack) -> None:
