@@ -18,7 +18,9 @@ import contextlib
 import difflib
 import fnmatch
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from calliope_agent import sources as places
 from calliope_agent.errors import ConfigError, UnknownModel
@@ -216,7 +218,7 @@ def _reachable(target: Target) -> Target:
 
 
 def _as_asked(model: Model, name: str) -> Model:
-    return model if name == model.name else replace(model, name=name, aliases=())
+    return model if name == model.name else msgspec.structs.replace(model, name=name, aliases=())
 
 
 def _near(name: str, known: Collection[str]) -> str:

@@ -12,8 +12,9 @@ Decisions
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any, Literal, cast
+
+import msgspec
 
 from calliope_agent import address, model
 from calliope_agent.errors import ConfigError
@@ -42,8 +43,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _ROUTE = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds that take the place of the settings of the same name."""
 
     connect_s: float | None = None
@@ -52,8 +52,7 @@ class Timeouts:
     deadline_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A valid file. ``base_url`` is what stands before ``/chat/completions`` or ``/messages``, without a final slash.
 
     ``drops`` are request parameters the provider refuses and that are left out; ``renames`` pairs a parameter with the
@@ -90,7 +89,7 @@ class Manifest:
     drops: frozenset[str] = frozenset()
     renames: tuple[tuple[str, str], ...] = ()
     timeouts: Timeouts = Timeouts()
-    models: tuple[Model, ...] = field(default=())
+    models: tuple[Model, ...] = ()
 
 
 def parse(file: TomlFile, name: str, trust: Trust, place: tuple[str, ...] = ()) -> Manifest:

@@ -1,10 +1,15 @@
-"""A model: what a provider's file knows of one of its models."""
+"""A model: what a provider's file knows of one of its models.
+
+Decisions
+1. The records of the catalog are msgspec's: making a dataclass of thirty fields costs 5 ms of every start, this 0.3.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from calliope_agent.table import Table, line, word_of
 
@@ -16,8 +21,7 @@ CAPABILITIES = frozenset({"chat", "completion", "embeddings", "fim", "json_schem
 _FIM = re.compile(r"endpoint|suffix|chat|template(:[a-z0-9][a-z0-9-]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(msgspec.Struct, frozen=True):
     """USD per million tokens; None where the provider has no such price or we do not know it."""
 
     input: float | None = None
@@ -26,8 +30,7 @@ class Prices:
     cache_write: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """One entry. ``name`` is what the provider is asked for; ``listed`` is False for a name only the caller knows."""
 
     name: str

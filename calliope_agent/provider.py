@@ -8,8 +8,10 @@ Decisions
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from calliope_agent import address
 from calliope_agent.manifest import Manifest
@@ -24,8 +26,7 @@ class Source:
     where: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider(Manifest):
+class Provider(Manifest, frozen=True, kw_only=True):
     """Its manifest's facts, with ``base_url``, ``litellm`` and ``models`` as the environment leaves them.
 
     ``base_url`` is None for litellm's routes and the embedded model, and where the environment still has to name it.
@@ -77,7 +78,7 @@ def provider_of(
     base_url, source = _from_environment(manifest, environ, own_origins, notes)
     if base_url and manifest.key_env and address.is_plain_and_remote(base_url):
         notes.append(f"{manifest.name}: its address ({source.where}) is http://, so keys and prompts travel in clear.")
-    facts = {item.name: getattr(manifest, item.name) for item in fields(manifest)}
+    facts = msgspec.structs.asdict(manifest)
     facts |= {
         "base_url": base_url,
         "base_url_source": source,
@@ -127,5 +128,5 @@ def _with_named_model(manifest: Manifest, environ: Mapping[str, str], notes: lis
             continue
         known = next((model for model in manifest.models if name in (model.name, *model.aliases)), Model(name))
         rest = tuple(model for model in manifest.models if model is not known)
-        return replace(known, roles=("chat", "inline", "fast")), *rest
+        return msgspec.structs.replace(known, roles=("chat", "inline", "fast")), *rest
     return manifest.models

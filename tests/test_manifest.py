@@ -168,7 +168,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "idle_s"]), inner, max_size=2),
     max_leaves=4,
 )
-KEYS = st.sampled_from([item for item in Manifest.__dataclass_fields__ if item not in {"name", "trust", "place"}])
+KEYS = st.sampled_from([item for item in Manifest.__struct_fields__ if item not in {"name", "trust", "place"}])
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.sampled_from(["shipped", "operator", "person"]))
