@@ -97,9 +97,12 @@ class Catalog:
             return self._of_provider(provider, rest)
         candidates = self.find_model(name)
         usable = [target for target in candidates if _usable(target.provider, has_key)]
+        if usable:
+            return usable[0]
         keyless = [target for target in candidates if target.provider.key_required and not target.provider.missing]
-        if usable or len(keyless) == 1 or len(candidates) == 1:
-            return _reachable((usable or (keyless if len(keyless) == 1 else candidates))[0])
+        waiting = keyless or candidates
+        if len(waiting) == 1:
+            return _reachable(waiting[0])
         if candidates:
             listed = ", ".join(target.name for target in candidates)
             raise UnknownModel(f"Several providers offer {name!r}, and none has a key: {listed}. Name one of these.")
