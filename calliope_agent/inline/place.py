@@ -45,6 +45,11 @@ class Place:
         """The cursor's line up to the cursor."""
         return self.before[self.before.rfind("\n") + 1 :]
 
+    @property
+    def lines_above(self) -> str:
+        """The end of what stands above the cursor's line: equal for two keystrokes on one line."""
+        return self.before[: len(self.before) - len(self.line_before)][-200:]
+
     def typed(self, text: str) -> Place:
         """The place after ``text`` was typed here."""
         return Place(self.key, self.before + text, self.after, self.cut_before, self.cut_after)

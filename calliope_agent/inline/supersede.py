@@ -17,11 +17,15 @@ _MOST_SEATS = 256
 
 
 class Seat:
-    """One editor in one document: its newest keystroke and the flights that were started for it."""
+    """One editor in one document: its newest keystroke and the flights that were started for it.
+
+    ``vain`` counts the calls on the cursor's line since something of a suggestion was typed.
+    """
 
     def __init__(self) -> None:
         self.reader: Reader | None = None
         self.flights: set[Flight] = set()
+        self.vain = 0
         self._last: Place | None = None
 
     def claim(self, reader: Reader) -> bool:
@@ -30,6 +34,8 @@ class Seat:
             self.reader.supersede()
         last, self._last = self._last, reader.place
         self.reader = reader
+        if not last or last.lines_above != reader.place.lines_above:
+            self.vain = 0
         deleted = typed_since(reader.place, last) if last else None
         return bool(deleted and deleted.text)
 

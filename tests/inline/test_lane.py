@@ -233,6 +233,21 @@ async def test_a_row_of_deletions_asks_once() -> None:
 
 
 @on_virtual_time
+async def test_calls_in_vain_wait_for_a_pause_until_the_line_ends_or_something_is_typed_through() -> None:
+    model = Model([["wrong"], ["wrong"], ["wrong"], ["right"], ["new"]])
+    inline = lane(model, LaneSettings(vain_pauses_s=(0, 0, 0, 0.15)))
+    loop = asyncio.get_running_loop()
+    waits = []
+    for typed in ("", "a", "ab", "abc", "abcri", "abcrix", "abcrix\n    "):
+        at = loop.time()
+        await inline.suggest(asking(START + typed))
+        waits.append(round(loop.time() - at, 3))
+        await after(0.2)
+        model.scripts.append(["new"])
+    assert waits == [0.1, 0.1, 0.1, 0.25, 0, 0.1, 0.1]
+
+
+@on_virtual_time
 async def test_the_budget_answers_empty_and_the_call_fills_the_memory() -> None:
     model = Model([["return x"]], gap_s=0.5)
     inline = lane(model)
@@ -302,7 +317,7 @@ async def test_at_most_so_many_calls_run_at_once() -> None:
 @on_virtual_time
 async def test_the_end_of_a_suggestion_is_asked_ahead_and_dropped_when_typing_leads_elsewhere() -> None:
     model = Model([["value = x"], ["\n    return value"], ["value = x"], ["never", "seen"], ["pass"]])
-    inline = lane(model)
+    inline = lane(model, LaneSettings(prefetch_chars=8))
     await inline.suggest(asking(START))
     await inline.suggest(asking(START + "value ="))
     await after(0.5)
