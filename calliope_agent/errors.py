@@ -19,7 +19,7 @@
     ├── ReaderTooSlow 503         fell too far behind a shared stream
     ├── ConfigError 500           settings, files, start-up; names file and line
     └── UpstreamError 502
-        ├── KeyMissing 424, KeyRejected 424
+        ├── KeyMissing 424, KeyRejected 424, LocalModelAbsent 424
         ├── QuotaExhausted 402    not retried, falls back
         ├── RateLimited 429, Overloaded 503, CircuitOpen 503
         ├── Unreachable 502, UpstreamTimeout 504
@@ -201,6 +201,14 @@ class KeyRejected(UpstreamError):
 
     status = 424
     code = "key_rejected"
+    retryable = False
+
+
+class LocalModelAbsent(UpstreamError):
+    """The embedded model's engine or weights are missing or broken; the message names the command that mends it."""
+
+    status = 424
+    code = "local_model_absent"
     retryable = False
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from calliope_agent import address
+from calliope_agent.keys.need import KeyNeed
 from calliope_agent.manifest import Manifest
 from calliope_agent.model import Model, model_name
 
@@ -68,6 +69,18 @@ class Provider(Manifest, frozen=True, kw_only=True):
         if self.key_required:
             return has_key or self.credentials is not None
         return self.configured or (has_key and self.wire == "litellm")
+
+
+def need_of(provider: Provider) -> KeyNeed:
+    """What the key store is asked for a provider. Operator's sources count only for files that are not a person's."""
+    return KeyNeed(
+        provider=provider.name,
+        env=provider.key_env,
+        origin=provider.origin or f"{provider.litellm}:",
+        operator=provider.trust != "person",
+        command=provider.key_command or None,
+        file=provider.key_file,
+    )
 
 
 def provider_of(

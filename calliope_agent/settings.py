@@ -137,6 +137,7 @@ class Settings:
         "CALLIOPE_PROVIDERS_DIR", Path("/etc/calliope/providers.d"), Path, "the operator's provider files"
     )
     config_dir: Path | None = setting("CALLIOPE_CONFIG_DIR", None, Path, "keys, config.toml", in_file=False)
+    data_dir: Path | None = setting("CALLIOPE_DATA_DIR", None, Path, "the local model, the IDE", in_file=False)
     state_dir: Path | None = setting("CALLIOPE_STATE_DIR", None, Path, "cache, ledger", in_file=False)
     runtime_dir: Path | None = setting("CALLIOPE_RUNTIME_DIR", None, Path, "tokens, sockets", in_file=False)
 
@@ -154,7 +155,7 @@ class Loaded:
 # Families of names that are read one by one elsewhere (launcher, image), so that `doctor` does not call them unknown.
 OTHER_NAMES = frozenset({
     "WAIIDE_IDE_COMMAND", "WAIIDE_RESTART_ROLE", "WAIIDE_IDLE_SHUTDOWN_S", "WAIIDE_IDE_TCP",
-    "WAIIDE_EXTENSIONS_GALLERY", "WAIIDE_ALLOW_SHARED", "CALLIOPE_TEST_WEIGHTS", "CALLIOPE_DATA_DIR",
+    "WAIIDE_EXTENSIONS_GALLERY", "WAIIDE_ALLOW_SHARED", "CALLIOPE_TEST_WEIGHTS",
 })  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The tests. They go through public doors: sockets, commands, files."""

@@ -1,0 +1,204 @@
+"""The agent put together: settings, catalog, keys, doors and the line, and what changes of them while it runs.
+
+Decisions
+1. Files are looked at when a request comes, at most twice a second: a change counts for the next request, and an idle agent does
+   nothing. Running requests keep the catalog they began with.
+2. A key's presence is a snapshot per refresh, since roles are chosen without waiting; the key itself is looked up per attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast
+
+from calliope_agent import catalog as catalogs
+from calliope_agent import errors, settings, tomlfile
+from calliope_agent.catalog import Catalog, Sources, Target
+from calliope_agent.completion.breaker import Breaker
+from calliope_agent.completion.flight import Flight
+from calliope_agent.completion.line import Clockwork, Line
+from calliope_agent.completion.record import Record, Records
+from calliope_agent.completion.route import Router
+from calliope_agent.keys import Key, KeyStore, UserKeys
+from calliope_agent.paths import Paths
+from calliope_agent.provider import need_of
+from calliope_agent.redact import Redactor
+from calliope_agent.settings import Loaded, Settings
+from calliope_agent.upstream.attempt import Attempt, Call, Door, Wire
+from calliope_agent.upstream.client import Client
+from calliope_agent.upstream.litellm_door import LitellmDoor
+from calliope_agent.upstream.local import LocalModel
+from calliope_agent.upstream.native import NativeDoor
+from calliope_agent.upstream.place import Place
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 0.5
+WIRES: tuple[Wire, ...] = ("openai", "anthropic")
+
+
+class Agent:
+    """One process's agent. ``own_origins`` are the addresses it serves, which are no provider's."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        loaded: Loaded,
+        paths: Paths,
+        *,
+        own_origins: tuple[str, ...] = (),
+    ) -> None:
+        self.environ = environ
+        self.loaded = loaded
+        self.paths = paths
+        self.hop = secrets.token_hex(8)
+        self.redactor = Redactor()
+        for secret in (loaded.settings.agent_token, loaded.settings.manage_token, loaded.settings.metrics_token):
+            if secret is not None:
+                self.redactor.add(secret)
+        self.keys = KeyStore(
+            environ, paths.config, _policy(loaded.settings), loaded.settings.keys_passphrase, self.redactor
+        )
+        self.records = Records()
+        self.flights: set[Flight] = set()
+        self.stopping = False
+        self.local = LocalModel(loaded.settings.local_model, paths.data, paths.runtime, environ)
+        self._own_origins = own_origins
+        self._sources = Sources(
+            shipped=catalogs.shipped_dir(),
+            operator=loaded.settings.providers_dir,
+            person=paths.config / "providers.d",
+            config=paths.config_file,
+        )
+        self._client = Client(environ)
+        native: dict[str, Door] = {
+            wire: NativeDoor(wire, self._client, self._place, self.redactor.scrub, self.hop) for wire in WIRES
+        }
+        self.litellm = LitellmDoor(self._place, self.redactor.scrub, native)
+        self._doors: Mapping[str, Door] = {**native, "litellm": self.litellm}
+        loop = asyncio.get_running_loop()
+        self._now = loop.time
+        self.breaker = Breaker(self._now)
+        self.line = Line(
+            self._door_for, self._find_key, self.breaker, Clockwork(self._now, asyncio.sleep, random.random)
+        )
+        self._stamp: object = None
+        self._looked_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+        self._present: dict[str, bool] = {}
+        self.catalog: Catalog
+        self.router: Router
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
+
+    async def refresh(self, *, now: bool = False) -> Router:
+        """The router of this moment: files and keys looked at again when half a second is over, or ``now``."""
+        if not now and self._now() - self._looked_at < LOOK_AGAIN_S:
+            return self.router
+        async with self._refreshing:
+            if now or self._now() - self._looked_at >= LOOK_AGAIN_S:
+                await self._refresh()
+                self._looked_at = self._now()
+        return self.router
+
+    async def fly(self, call: Call, asked: str | None, *, client_retries: int | None = None) -> Flight:
+        """Route the call and start it. Raises what the route raises, `ServerStopping` while draining."""
+        if self.stopping:
+            raise errors.ServerStopping("The agent is stopping. Ask again in a moment.", headers={"retry-after": "1"})
+        router = await self.refresh()
+        record = self._record(call, asked, client_retries)
+        try:
+            plan = router.plan(asked, call.kind)
+        except errors.AgentError as exc:
+            record.end("error", exc.status, exc.code, exc.message)
+            raise
+        record.role, record.asked = plan.role, plan.asked
+        flight = Flight(call, record)
+        self.flights.add(flight)
+        task = self.line.start(flight, plan, self.settings, router.local())
+        task.add_done_callback(lambda _: self.flights.discard(flight))
+        return flight
+
+    async def stop(self, drain_s: float) -> None:
+        """Take no new work, let streams finish for ``drain_s`` seconds, then end them with `ServerStopping`."""
+        self.stopping = True
+        deadline = self._now() + drain_s
+        while self.flights and self._now() < deadline:
+            await asyncio.wait(
+                [asyncio.ensure_future(one.gone()) for one in self.flights], timeout=deadline - self._now()
+            )
+        for flight in list(self.flights):
+            flight.stop(errors.ServerStopping("The agent was stopped before the answer was whole. Ask again."))
+
+    async def close(self) -> None:
+        await self.local.stop()
+        for door in self._doors.values():
+            await door.close()
+
+    async def _refresh(self) -> None:
+        stamp = await asyncio.to_thread(catalogs.stamp, self._sources)
+        if stamp != self._stamp:
+            await asyncio.to_thread(self._reload)
+            self._stamp = stamp
+        present = {
+            provider.name: await self.keys.find(need_of(provider)) is not None for provider in self.catalog.providers
+        }
+        if present != self._present or not hasattr(self, "router") or self.router.catalog is not self.catalog:
+            self._present = present
+            self.router = Router(self.catalog, self.settings, lambda name: present.get(name, False))
+
+    def _reload(self) -> None:
+        """Read config.toml and every provider's file again; what is broken keeps its last good state and is logged once."""
+        try:
+            file = tomlfile.read(self.paths.config_file) if self.paths.config_file.exists() else None
+            self.loaded = settings.load(self.environ, file)
+        except errors.ConfigError as exc:
+            log.warning("%s", exc.message)
+        known = set(self.catalog.problems) if hasattr(self, "catalog") else set()
+        previous = self.catalog if hasattr(self, "catalog") else None
+        self.catalog = catalogs.load(self._sources, self.environ, own_origins=self._own_origins, previous=previous)
+        for problem in (*self.loaded.problems, *self.catalog.problems):
+            if problem not in known:
+                log.warning("%s", problem)
+
+    def _record(self, call: Call, asked: str | None, client_retries: int | None) -> Record:
+        arrived = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        clock = time.perf_counter  # uvloop's own clock ticks in milliseconds
+        record = Record(call.id, call.kind, asked or "", call.stream, arrived, clock, clock())
+        record.client_retries = client_retries
+        self.records.add(record)
+        return record
+
+    async def _find_key(self, target: Target) -> Key | None:
+        """Raises `KeyMissing` where the provider needs one and none is there."""
+        need = need_of(target.provider)
+        key = await self.keys.find(need)
+        if key is None and target.provider.key_required and not target.provider.credentials:
+            return await self.keys.require(need)
+        return key
+
+    def _door_for(self, call: Call, target: Target) -> Door:
+        provider = target.provider
+        native = provider.wire == call.wire and (call.kind == "fim" or call.kind in provider.offers)
+        return self._doors[provider.wire if native else "litellm"]
+
+    async def _place(self, attempt: Attempt) -> Place:
+        provider = attempt.target.provider
+        if provider.embedded:
+            address = await self.local.start()
+            return Place(address.base_url, address.unix_socket, address.api_key)
+        if provider.base_url is None and provider.wire != "litellm":
+            raise errors.Unreachable(f"{provider.title} {provider.missing}.")
+        return Place(provider.base_url or "")
+
+
+def _policy(given: Settings) -> UserKeys:
+    return cast("UserKeys", given.user_keys)  # `parse.one_of` allows exactly these words

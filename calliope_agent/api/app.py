@@ -1,0 +1,112 @@
+"""The HTTP edge: routes with the scope each needs, and around them the guard and the one place where errors become answers.
+
+Decisions
+1. Pure ASGI all the way: Starlette's BaseHTTPMiddleware hides a caller's leaving from the endpoint.
+2. Host and Origin are checked before the token, the token before the path: a stranger learns nothing about the routes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from calliope_agent import errors
+from calliope_agent.agent import Agent
+from calliope_agent.api import completions, fault, health, models, requests
+from calliope_agent.api.exchange import Exchange, Handler
+from calliope_agent.api.guard import Scope as TokenScope
+from calliope_agent.api.guard import Tokens, check_host, check_origin, check_token
+from calliope_agent.api.intake import request_id
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A row of the API: ``scope`` None means that no token is needed."""
+
+    method: str
+    path: str
+    handler: Handler
+    scope: TokenScope | None
+    text: str
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/health", health.live, None, "liveness"),
+    Endpoint("HEAD", "/", health.root, None, "what some clients ask first"),
+    Endpoint("GET", "/api/health", health.ready, "complete", "readiness, per component"),
+    Endpoint("GET", "/v1/models", models.listed, "complete", "models that can be asked now"),
+    Endpoint("GET", "/v1/models/{model:path}", models.shown, "complete", "one model"),
+    Endpoint("POST", "/v1/chat/completions", completions.asking("chat"), "complete", "OpenAI chat completions"),
+    Endpoint("POST", "/v1/embeddings", completions.asking("embeddings"), "complete", "OpenAI embeddings"),
+    Endpoint("POST", "/v1/responses", completions.asking("responses"), "complete", "OpenAI responses"),
+    Endpoint("POST", "/v1/messages", completions.asking("messages"), "complete", "Anthropic messages"),
+    Endpoint(
+        "POST", "/v1/messages/count_tokens", completions.asking("count_tokens"), "complete", "Anthropic token counts"
+    ),
+    Endpoint("GET", "/v1/requests", requests.listed, "complete", "why the last answers are what they are"),
+    Endpoint("GET", "/v1/requests/{id}", requests.shown, "complete", "why one answer is what it is"),
+)
+
+
+class Edge:
+    """The ASGI application."""
+
+    def __init__(self, agent: Agent, tokens: Tokens, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> None:
+        self._agent = agent
+        self._tokens = tokens
+        self._routes = [(Route(one.path, _never, methods=[one.method]), one) for one in endpoints]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        exchange = Exchange(self._agent, scope, receive, send, request_id(headers), headers)
+        shape = fault.shape_of(scope["path"], headers)
+        try:
+            await self._serve(exchange)
+        except errors.AgentError as exc:
+            log.info("%s %s %s: %d %s", exchange.id, scope["method"], scope["path"], exc.status, exc.code)
+            await exchange.answer(fault.answer(exc, shape, exchange.id))
+
+    async def _serve(self, exchange: Exchange) -> None:
+        check_host(exchange.headers)
+        check_origin(exchange.headers)
+        endpoint, path = self._find(exchange.asgi)
+        needed = endpoint.scope if endpoint is not None else "complete"
+        if needed is not None:
+            exchange.token_scope = check_token(exchange.headers, self._tokens, needed)
+        if exchange.headers.get("upgrade", "").lower() == "websocket":
+            raise errors.UpgradeRefused("This server speaks HTTP only. Send the request without an upgrade.")
+        if endpoint is None:
+            raise self._missing(exchange.asgi)
+        exchange.asgi["path_params"] = path
+        await endpoint.handler(exchange)
+
+    def _find(self, scope: Scope) -> tuple[Endpoint | None, Mapping[str, str]]:
+        for route, endpoint in self._routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL and scope["method"] in _methods(endpoint.method):
+                return endpoint, child["path_params"]
+        return None, {}
+
+    def _missing(self, scope: Scope) -> errors.AgentError:
+        allowed = sorted({one.method for route, one in self._routes if route.matches(scope)[0] is not Match.NONE})
+        if allowed:
+            return errors.MethodNotAllowed(f"Use {' or '.join(allowed)} here.", headers={"allow": ", ".join(allowed)})
+        return errors.NotFound("There is nothing at this path. GET /openapi.json lists what there is.")
+
+
+async def _never(*_: object) -> None:
+    """Starlette's Route wants an endpoint; ours are called by the edge, which knows the scopes."""
+
+
+def _methods(method: str) -> tuple[str, ...]:
+    """A GET answers HEAD too (RFC 9110 §9.3.2); the server leaves the body out."""
+    return (method, "HEAD") if method == "GET" else (method,)

@@ -1,0 +1,30 @@
+"""The endpoints that ask models: one handler, a kind each."""
+
+from __future__ import annotations
+
+from calliope_agent.api.exchange import Exchange, Handler
+from calliope_agent.api.intake import call_of
+from calliope_agent.api.reply import reply
+from calliope_agent.errors import Loop
+from calliope_agent.upstream.attempt import Kind
+
+
+def asking(kind: Kind) -> Handler:
+    """The handler of POST for one kind of request."""
+
+    async def handle(exchange: Exchange) -> None:
+        agent = exchange.agent
+        if exchange.headers.get("x-calliope-hop") == agent.hop:
+            raise Loop("A provider's base URL is this agent itself. Correct it; `calliope-agent doctor` names it.")
+        call, asked = call_of(await exchange.body(), kind, exchange.headers, exchange.id)
+        flight = await agent.fly(call, asked, client_retries=_retries(exchange))
+        settings = agent.settings
+        await reply(flight, exchange.caller, settings.first_byte_hold_s, settings.drain_s)
+
+    return handle
+
+
+def _retries(exchange: Exchange) -> int | None:
+    """The SDKs count their own retries: together with ours they would multiply, so the record shows both."""
+    given = exchange.headers.get("x-stainless-retry-count", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 4 else None

@@ -1,0 +1,115 @@
+"""Where the commands find the settings and the running agent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+from calliope_agent import paths, settings, tokens, tomlfile
+from calliope_agent.errors import AgentError, ConfigError
+from calliope_agent.secret import Secret
+from calliope_agent.settings import Loaded
+
+NOT_RUNNING = "The agent is not running. Start it: calliope-agent serve"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A running agent: its address and a token for it. Only the standard library is used, so that commands start at once."""
+
+    url: str
+    token: Secret
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON answer. Raises `AgentError` with the agent's own message, `ConfigError` when nobody answers."""
+        answer = self.open(method, path, body)
+        text = answer.read()
+        try:
+            told = json.loads(text) if text else None
+        except ValueError as exc:
+            raise ConfigError(f"{self.url} does not answer like an agent. Is CALLIOPE_AGENT_URL right?") from exc
+        if answer.status >= 400:
+            raise _failure(answer.status, told)
+        return told
+
+    def stream(self, path: str, body: Any) -> Iterator[Any]:
+        """The JSON of every event until ``[DONE]``. Raises `AgentError` for an error answer or an error event."""
+        answer = self.open("POST", path, body)
+        if answer.status >= 400:
+            raise _failure(answer.status, json.loads(answer.read() or b"null"))
+        for line in answer:
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            event = json.loads(data)
+            if "error" in event:
+                raise _failure(200, event)
+            yield event
+        raise AgentError("The stream ended before the answer was whole. Ask again.")
+
+    def open(self, method: str, path: str, body: Any = None) -> HTTPResponse:
+        parts = urlsplit(self.url)
+        connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=600)
+        headers = {"authorization": f"Bearer {self.token.reveal()}", "accept": "application/json, text/event-stream"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        try:
+            connection.request(method, parts.path + path, None if body is None else json.dumps(body), headers)
+            return connection.getresponse()
+        except (OSError, HTTPException) as exc:
+            raise ConfigError(f"{NOT_RUNNING} (nobody answers at {self.url})") from exc
+
+
+def loaded(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Loaded:
+    """The settings as the server would have them."""
+    first = settings.load(environ, None, flags)
+    file = paths.find(environ, first.settings).config_file
+    if not file.exists():
+        return first
+    return settings.load(environ, tomlfile.read(file), flags)
+
+
+def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:
+    """The agent of CALLIOPE_AGENT_URL, else the one whose files lie in the runtime folder. Raises `ConfigError`."""
+    found = loaded(environ)
+    place = paths.find(environ, found.settings)
+    url = found.settings.agent_url or _announced(place)
+    given = found.settings.manage_token if manage else found.settings.agent_token
+    token = given or tokens.read(place.manage_token_file if manage else place.token_file)
+    if token is None:
+        raise ConfigError(
+            f"{NOT_RUNNING}, or set CALLIOPE_{'MANAGE' if manage else 'AGENT'}_TOKEN for the one at {url}."
+        )
+    return Door(url, token)
+
+
+def _announced(place: paths.Paths) -> str:
+    try:
+        told = json.loads(place.agent_file.read_text(encoding="utf-8"))
+        return str(told["url"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(NOT_RUNNING) from exc
+
+
+def _failure(status: int, told: Any) -> AgentError:
+    inner = told.get("error") if isinstance(told, dict) else None
+    message = inner.get("message") if isinstance(inner, dict) else None
+    error = AgentError(message or f"The agent answered with status {status}.")
+    error.status = status
+    return error
+
+
+def ago(when: float) -> str:
+    """``3 min``: the age of a time in seconds since the epoch."""
+    age = max(0, int(time.time() - when))
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if age >= size:
+            return f"{age // size} {name}"
+    return f"{age} s"

@@ -1,0 +1,109 @@
+"""One running answer's events: written once, read by one or by many, bounded in bytes.
+
+Decisions
+1. A log that nobody may join (``keep=False``) forgets what its reader has read, and its writer waits while the reader is behind:
+   the provider feels the client's pace, as TCP meant it.
+2. A log that may be joined or resumed never waits: the slow reader must not slow the others. It holds ``bound`` bytes; a reader
+   that falls out of that window ends with `ReaderTooSlow` instead of losing events silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from calliope_agent.errors import AgentError, ReaderTooSlow
+
+
+class EventLog:
+    """Frames numbered from 0. Not thread-safe: one event loop's."""
+
+    def __init__(self, *, keep: bool, bound: int) -> None:
+        self.keep = keep
+        self._bound = bound
+        self._frames: deque[bytes] = deque()
+        self._first = 0
+        self._size = 0
+        self._ended = False
+        self._error: AgentError | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def next_number(self) -> int:
+        return self._first + len(self._frames)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every frame from 0 on is still here."""
+        return self._first == 0
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    @property
+    def error(self) -> AgentError | None:
+        return self._error
+
+    def append(self, frames: list[bytes]) -> None:
+        self._frames.extend(frames)
+        self._size += sum(map(len, frames))
+        if self.keep:
+            while self._size > self._bound and len(self._frames) > 1:
+                self._forget()
+        self._wake()
+
+    async def room(self) -> None:
+        """Wait until the single reader has caught up; returns at once for a log that is kept."""
+        while not self.keep and self._size > self._bound and not self._ended:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def end(self, error: AgentError | None = None) -> None:
+        """No more frames; readers get what is there, then the end or ``error``."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._wake()
+
+    async def read(self, number: int) -> list[bytes]:
+        """Frames from ``number`` on, waiting for at least one; an empty list at the end. Raises the log's error, `ReaderTooSlow`."""
+        while number >= self.next_number and not self._ended:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        if number < self._first:
+            raise ReaderTooSlow("This reader fell further behind than the stream's log holds. Ask again.")
+        if number >= self.next_number:
+            if self._error is not None:
+                raise self._error
+            return []
+        if self.keep:
+            skipped = number - self._first
+            return (
+                list(self._frames) if skipped == 0 else [frame for i, frame in enumerate(self._frames) if i >= skipped]
+            )
+        return self._take()
+
+    def frames(self) -> list[bytes]:
+        """All frames that are held, for the recorder."""
+        return list(self._frames)
+
+    def _take(self) -> list[bytes]:
+        frames = list(self._frames)
+        self._first += len(frames)
+        self._frames.clear()
+        self._size = 0
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return frames
+
+    def _forget(self) -> None:
+        self._size -= len(self._frames.popleft())
+        self._first += 1
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

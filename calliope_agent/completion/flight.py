@@ -1,0 +1,124 @@
+"""One running answer: its task, its log, its readers, and how it ends.
+
+Decisions
+1. The work runs in a task of its own and readers only read the log. So a wait, a hold, a stop of the server, a join and a resume
+   are all the same thing: reading a log that somebody else writes.
+2. When the last reader leaves, the task is cancelled, which closes the provider's connection; a resumable flight waits out its
+   grace first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from calliope_agent.completion.eventlog import EventLog
+from calliope_agent.errors import AgentError
+from calliope_agent.upstream.attempt import Call, Plain
+
+if TYPE_CHECKING:
+    from calliope_agent.completion.record import Record
+
+UNREAD_BYTES = 1 << 20
+
+
+class Flight:
+    """``settled`` is set when the first content is there, the answer is whole, or it failed: the status is known then."""
+
+    def __init__(self, call: Call, record: Record, *, keep: bool = False, bound: int = UNREAD_BYTES) -> None:
+        self.call = call
+        self.record = record
+        self.log = EventLog(keep=keep, bound=bound)
+        self.settled = asyncio.Event()
+        self.committed = False
+        self.error: AgentError | None = None
+        self.plain: Plain | None = None
+        self.readers = 0
+        self.grace_s: float | None = None
+        self._stopped_with: AgentError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def fly(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    @property
+    def done(self) -> bool:
+        return self._task is None or self._task.done()
+
+    def commit(self, frames: list[bytes]) -> None:
+        """The first content is there: from now on nothing is retried."""
+        self.committed = True
+        self.record.settle()
+        if frames:
+            self.log.append(frames)
+        self.settled.set()
+
+    async def write(self, frames: list[bytes]) -> None:
+        self.log.append(frames)
+        if not self.log.keep:
+            await self.log.room()
+
+    def land(self, plain: Plain | None = None) -> None:
+        """The whole, verified answer is there."""
+        self.plain = plain
+        self.record.settle()
+        self.record.end("complete", 200)
+        self.log.end()
+        self.settled.set()
+
+    def fail(self, error: AgentError) -> None:
+        self.error = error
+        self.record.end("error", error.status, error.code, error.message)
+        self.log.end(error)
+        self.settled.set()
+
+    def stop(self, error: AgentError) -> None:
+        """End the flight from outside: readers get ``error`` after what was written."""
+        if not self.done and self._task is not None:
+            self._stopped_with = error
+            self._task.cancel()
+
+    def cancelled(self) -> None:
+        """What the task does when it was cancelled: by `stop`, or because nobody reads any more."""
+        if self._stopped_with is not None:
+            self.fail(self._stopped_with)
+            return
+        self.record.end("cancelled")
+        self.log.end()
+        self.settled.set()
+
+    def join(self) -> None:
+        """One more reader."""
+        self.readers += 1
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def leave(self) -> None:
+        """One reader less; the last one's leaving cancels the work."""
+        self.readers -= 1
+        if self.readers > 0 or self.done:
+            return
+        if self.grace_s is None:
+            self._abandon()
+        else:
+            self._leaving = asyncio.get_running_loop().call_later(self.grace_s, self._abandon)
+
+    async def gone(self) -> None:
+        """Wait until the task has ended, its provider's connection closed."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def frames(self, start: int = 0) -> AsyncIterator[list[bytes]]:
+        """Frames from number ``start`` on, a list per write. Raises the flight's error at its place in the stream."""
+        number = start
+        while frames := await self.log.read(number):
+            number += len(frames)
+            yield frames
+
+    def _abandon(self) -> None:
+        self._leaving = None
+        if self.readers == 0 and self._task is not None:
+            self._task.cancel()

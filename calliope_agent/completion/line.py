@@ -1,0 +1,281 @@
+"""The line of a request: route → flight → [ fallback → breaker → retry ( door ) ].
+
+Decisions
+1. The one deadline ends at the first content: a healthy long stream is never cut. Plain answers have it to their end.
+2. Events before the first content are held back, so that a retry starts with a clean sheet and nobody sees two beginnings.
+3. When every target failed, the first one's error is told, since that is the model the person asked for; the others are listed.
+4. An explicitly named model is asked even when its breaker is open and no other target remains: the person may know better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from tenacity import RetryCallState
+
+from calliope_agent import errors
+from calliope_agent.catalog import Target
+from calliope_agent.completion.breaker import Breaker
+from calliope_agent.completion.flight import Flight
+from calliope_agent.completion.record import AttemptRecord, Record
+from calliope_agent.completion.retry import Budget, Policy, Wait, worth_retrying
+from calliope_agent.completion.route import Plan
+from calliope_agent.keys import Key
+from calliope_agent.settings import Settings
+from calliope_agent.upstream.attempt import Attempt, Call, Door, Limits, Seen
+
+log = logging.getLogger(__name__)
+
+AWAY = (errors.Unreachable, errors.UpstreamTimeout, errors.CircuitOpen, errors.Overloaded)
+FindKey = Callable[[Target], Awaitable[Key | None]]
+DoorFor = Callable[[Call, Target], Door]
+
+
+@dataclass(frozen=True, slots=True)
+class Clockwork:
+    """Time and chance, given from outside. ``now`` is monotonic seconds of the running loop."""
+
+    now: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Line:
+    """Runs flights. ``door_for`` and ``find_key`` answer per target; ``local`` is the target of CALLIOPE_OFFLINE, if any."""
+
+    door_for: DoorFor
+    find_key: FindKey
+    breaker: Breaker
+    clockwork: Clockwork
+
+    def start(self, flight: Flight, plan: Plan, settings: Settings, local: Target | None = None) -> asyncio.Task[None]:
+        """Begin the flight in a task of its own."""
+        run = _Run(self, flight, plan, settings, local)
+        task = asyncio.get_running_loop().create_task(run.fly(), name=f"flight {flight.call.id}")
+        flight.fly(task)
+        return task
+
+
+@dataclass(slots=True)
+class _Run:
+    """One flight's way through its targets."""
+
+    line: Line
+    flight: Flight
+    plan: Plan
+    settings: Settings
+    local: Target | None
+    failures: list[tuple[Target, errors.UpstreamError]] = field(default_factory=list)
+
+    @property
+    def record(self) -> Record:
+        return self.flight.record
+
+    async def fly(self) -> None:
+        """The task: ends the flight in exactly one way, whatever happens."""
+        now = self.line.clockwork.now
+        targets = self._targets()
+        budget = Budget(self.settings.max_attempts + len(targets) - 1, now() + self._deadline_s(), now)
+        try:
+            async with asyncio.timeout_at(budget.deadline) as deadline:
+                await self._chain(targets, budget, deadline)
+        except TimeoutError:
+            self._give_up(
+                errors.UpstreamTimeout("The deadline was over before an answer came. Ask again, or a faster model.")
+            )
+        except errors.UpstreamError as exc:
+            self._give_up(exc)
+        except errors.AgentError as exc:
+            self.flight.fail(exc)
+        except asyncio.CancelledError:
+            self.flight.cancelled()
+        except Exception:  # the one broad catch: a mistake of ours must not leave a reader waiting
+            log.exception("request %s failed inside the agent", self.flight.call.id)
+            self.flight.fail(
+                errors.AgentError("The agent made a mistake; its log has the details under this request's id.")
+            )
+
+    def _targets(self) -> list[Target]:
+        targets = list(self.plan.targets)
+        offline = self.settings.offline == "local" and not self.plan.explicit
+        if offline and self.local is not None and self.local.name not in {target.name for target in targets}:
+            targets.append(self.local)
+        return targets
+
+    def _deadline_s(self) -> float:
+        return self.plan.targets[0].provider.timeouts.deadline_s or self.settings.request_deadline_s
+
+    async def _chain(self, targets: list[Target], budget: Budget, deadline: asyncio.Timeout) -> None:
+        for index, target in enumerate(targets):
+            left = len(targets) - index - 1
+            if not self._may_ask(target, left):
+                continue
+            try:
+                await self._ask(target, budget, left, deadline)
+            except errors.UpstreamError as exc:
+                self.failures.append((target, exc))
+                if self.flight.committed or left == 0 or not self._falls_back(exc):
+                    raise
+                self.record.fallback_cause = self.record.fallback_cause or f"{exc.code} at {target.name}"
+            else:
+                return
+        raise self.failures[-1][1] if self.failures else errors.CircuitOpen("Every target is left alone for a while.")
+
+    def _may_ask(self, target: Target, left: int) -> bool:
+        """Whether the target fits this call now; what speaks against it is noted or counted as its failure."""
+        if target is self.local and not self._all_away():
+            return False
+        if self.failures and isinstance(self.failures[-1][1], errors.ContextTooLong) and not self._is_wider(target):
+            self.record.notes.append(f"{target.name} skipped: its window is not larger")
+            return False
+        wait_s = self.line.breaker.wait_s(target.name)
+        if wait_s <= 0:
+            return True
+        if self.plan.explicit and target is self.plan.targets[0] and left == 0:
+            self.record.notes.append(f"{target.name} failed often lately and is asked all the same, since it was named")
+            return True
+        self.failures.append((target, _circuit_open(target, wait_s)))
+        self.record.begin(target.name, None).note = f"left alone for {wait_s:.0f} s more"
+        self.record.attempts[-1].code = errors.CircuitOpen.code
+        self.record.attempts[-1].ended_ms = self.record.attempts[-1].started_ms
+        self.record.fallback_cause = self.record.fallback_cause or f"{errors.CircuitOpen.code} at {target.name}"
+        return False
+
+    def _all_away(self) -> bool:
+        away = bool(self.failures) and all(isinstance(error, AWAY) for _, error in self.failures)
+        if away:
+            self.record.notes.append("every remote target is away, so the local model answers (CALLIOPE_OFFLINE=local)")
+        return away
+
+    def _is_wider(self, target: Target) -> bool:
+        """Unknown windows get the benefit of the doubt."""
+        before, after = self.failures[-1][0].model.context_tokens, target.model.context_tokens
+        return before is None or after is None or after > before
+
+    def _falls_back(self, error: errors.UpstreamError) -> bool:
+        if isinstance(error, errors.ContentRefused):
+            return self.settings.fallback_on_refusal
+        return error.falls_back
+
+    async def _ask(self, target: Target, budget: Budget, left: int, deadline: asyncio.Timeout) -> None:
+        """All attempts of one target. Raises the last one's error."""
+        key = await self.line.find_key(target)
+
+        def may_retry(error: BaseException) -> bool:
+            return not self.flight.committed and worth_retrying(error, budget, more_targets=left > 0)
+
+        async def once() -> None:
+            budget.attempts_left -= 1
+            await self._attempt(target, key, deadline)
+
+        await Policy(
+            attempts=budget.allowed(left),
+            wait=Wait(self.line.clockwork.random),
+            may_retry=may_retry,
+            sleep=self.line.clockwork.sleep,
+            before_sleep=self._note_wait,
+        ).run(once)
+
+    def _note_wait(self, state: RetryCallState) -> None:
+        if state.next_action is not None and self.record.attempts:
+            self.record.attempts[-1].waited_ms = state.next_action.sleep * 1000
+
+    async def _attempt(self, target: Target, key: Key | None, deadline: asyncio.Timeout) -> None:
+        attempt = Attempt(self.flight.call, target, key.value if key else None, _limits(target, self.settings), Seen())
+        noted = self.record.begin(target.name, key.label if key else None)
+        try:
+            await self._through_door(attempt, deadline)
+        except errors.UpstreamError as exc:
+            _note_end(noted, attempt.seen, self.record, exc)
+            self.line.breaker.failed(target.name, exc)
+            raise
+        except asyncio.CancelledError:
+            noted.code = "cancelled"
+            _note_end(noted, attempt.seen, self.record)
+            self.line.breaker.released(target.name)
+            raise
+        _note_end(noted, attempt.seen, self.record)
+        self.line.breaker.succeeded(target.name)
+
+    async def _through_door(self, attempt: Attempt, deadline: asyncio.Timeout) -> None:
+        self.record.target = attempt.target.name
+        if attempt.call.stream:
+            await self._stream(attempt, deadline)
+            self._remember(attempt)
+            self.flight.land()
+            return
+        plain = await self.line.door_for(attempt.call, attempt.target).plain(attempt)
+        self._remember(attempt)
+        self.flight.land(plain)
+
+    async def _stream(self, attempt: Attempt, deadline: asyncio.Timeout) -> None:
+        held: list[bytes] = []
+        door = self.line.door_for(attempt.call, attempt.target)
+        first_token_s = attempt.limits.first_token_s
+        try:
+            async with asyncio.timeout(first_token_s) as first_token, aclosing(door.stream(attempt)) as parts:
+                async for part in parts:
+                    if self.flight.committed:
+                        await self.flight.write(part.frames)
+                        continue
+                    held += part.frames
+                    if part.content:
+                        first_token.reschedule(None)
+                        deadline.reschedule(None)
+                        self.flight.commit(held)
+        except TimeoutError as exc:
+            if not first_token.expired():
+                raise
+            raise errors.UpstreamTimeout(
+                f"No content came within {first_token_s:g} s. Ask again, or a faster model."
+            ) from exc
+        if not self.flight.committed:
+            self.flight.commit(held)
+
+    def _remember(self, attempt: Attempt) -> None:
+        seen = attempt.seen
+        self.record.finish, self.record.usage = seen.finish, seen.usage
+        if seen.arguments_incomplete:
+            self.record.notes.append("arguments_incomplete: a tool call's arguments are not valid JSON")
+
+    def _give_up(self, last: errors.UpstreamError) -> None:
+        """Tell the first target's error; the budget is spent, so the client is told not to multiply it."""
+        error = self.failures[0][1] if self.failures and not self.flight.committed else last
+        others = [f"{target.name}: {failure.code}" for target, failure in self.failures if failure is not error]
+        if others and not self.flight.committed:
+            error.message = f"{error.message} Also tried: {', '.join(others)}."
+        error.headers["x-should-retry"] = "false"
+        if error.retry_after_s is not None:
+            error.headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        self.flight.fail(error)
+
+
+def _limits(target: Target, settings: Settings) -> Limits:
+    own = target.provider.timeouts
+    return Limits(
+        connect_s=own.connect_s or settings.connect_timeout_s,
+        first_token_s=own.first_token_s or settings.first_token_timeout_s,
+        idle_s=own.idle_s or settings.idle_timeout_s,
+        answer_bytes=settings.max_answer_mb << 20,
+    )
+
+
+def _circuit_open(target: Target, wait_s: float) -> errors.CircuitOpen:
+    return errors.CircuitOpen(
+        f"{target.name} failed often lately and is left alone for {wait_s:.0f} s more. Wait, or name another model.",
+        retry_after_s=wait_s,
+    )
+
+
+def _note_end(noted: AttemptRecord, seen: Seen, record: Record, error: errors.UpstreamError | None = None) -> None:
+    noted.ended_ms = record.now_ms()
+    noted.status = seen.status
+    noted.provider_request_id = seen.provider_request_id
+    if error is not None:
+        noted.code = error.code
+        noted.note = error.message

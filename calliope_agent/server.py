@@ -1,0 +1,201 @@
+"""``serve``: the socket, the files that tell others where it is, the signals, and an orderly end.
+
+Decisions
+1. The socket is bound by us before uvicorn starts: a taken port is one clear line, and the files never name a port that is not ours.
+2. agent.json is written when the server answers and removed when it stops, so that its presence is a promise.
+3. uvicorn's own graceful stop is kept for connections; streams are drained and ended by the agent first (design §4.8), since uvicorn
+   can only cut them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from calliope_agent import __version__, custody, log, paths, tokens
+from calliope_agent.agent import Agent
+from calliope_agent.api.app import Edge
+from calliope_agent.errors import ConfigError
+from calliope_agent.paths import Paths
+from calliope_agent.settings import Loaded
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+KEEPALIVE_S = 75
+LEFT_AFTER_DRAIN_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What agent.json says of a server that answers."""
+
+    url: str
+    pid: int
+    version: str
+
+
+def running(place: Paths) -> Running | None:
+    """The server that the runtime folder promises, if it really answers; None otherwise."""
+    try:
+        told = json.loads(place.agent_file.read_text())
+        found = Running(told["url"], int(told["pid"]), told["version"])
+        with urllib.request.urlopen(f"{found.url}/health", timeout=2) as answer:  # noqa: S310  our own file names a loopback URL
+            return found if answer.status == 200 else None
+    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        return None
+
+
+def serve(environ: Mapping[str, str], loaded: Loaded) -> int:
+    """Run until SIGTERM or SIGINT. Raises `ConfigError` when it cannot start."""
+    place = paths.find(environ, loaded.settings)
+    paths.private(place.runtime)
+    already = running(place)
+    if already is not None:
+        print(f"already running at {already.url}")
+        return 0
+    custody.harden_process()
+    bound = bind(loaded)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(environ, loaded, place, bound))
+
+
+class Service:
+    """An agent on its socket: started, announced, and stopped in order. ``url`` is where it answers."""
+
+    def __init__(self, environ: Mapping[str, str], loaded: Loaded, place: Paths, bound: socket.socket) -> None:
+        self.url = f"http://{HOST}:{bound.getsockname()[1]}"
+        self.tokens = tokens.ready(place, loaded.settings)
+        self.agent = Agent(environ, loaded, place, own_origins=(self.url,))
+        for token in (self.tokens.complete, self.tokens.manage):
+            self.agent.redactor.add(token)
+        self._place = place
+        self._bound = bound
+        self._server = _Server(_config(Edge(self.agent, self.tokens)))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns when the socket is served. Catalog and keyring are looked at behind that, not before."""
+        serving = asyncio.create_task(self._server.serve(sockets=[self._bound]))
+        self._tasks = [serving, asyncio.create_task(_warm(self.agent))]
+        await self._server.begun.wait()
+        _announce(self._place.agent_file, self.url)
+
+    async def ended(self) -> None:
+        """Wait until the server ends by itself, which it does only when something broke."""
+        await asyncio.wait(self._tasks[:1])
+
+    async def stop(self) -> None:
+        """Drain, then close. Under drain + `LEFT_AFTER_DRAIN_S` seconds."""
+        await self.agent.stop(self.agent.settings.drain_s)
+        self._server.should_exit = True
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._place.agent_file.unlink(missing_ok=True)
+        await self.agent.close()
+
+
+async def _serve(environ: Mapping[str, str], loaded: Loaded, place: Paths, bound: socket.socket) -> int:
+    service = Service(environ, loaded, place, bound)
+    log.set_up(loaded.settings.log_level, service.agent.redactor.scrub)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await service.start()
+        logger.info("calliope-agent %s listens at %s", __version__, service.url)
+        waiting = [asyncio.ensure_future(service.ended()), asyncio.ensure_future(stop.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        logger.info("stopping: running streams have %g s", loaded.settings.drain_s)
+    finally:
+        await service.stop()
+    return 0
+
+
+async def _warm(agent: Agent) -> None:
+    """What the first request would wait for: the catalog, the keyring's probe, and litellm where it is asked for."""
+    await agent.refresh()
+    if agent.settings.preload == "litellm":
+        agent.litellm.preload()
+
+
+def bind(loaded: Loaded) -> socket.socket:
+    """The port of the setting; when it is only the default and taken, any free one. Raises `ConfigError` naming the holder."""
+    port = loaded.settings.agent_port
+    defaulted = loaded.origins["agent_port"].kind == "default"
+    for candidate in (port, 0) if defaulted else (port,):
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((HOST, candidate))
+        except OSError as exc:
+            bound.close()
+            if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+        else:
+            return bound
+    raise ConfigError(f"Port {port} (CALLIOPE_AGENT_PORT) is taken or not allowed. Set another one, or 0 for any.")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the agent drains its streams before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _config(app: Edge) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEPALIVE_S,
+        timeout_graceful_shutdown=LEFT_AFTER_DRAIN_S,
+        backlog=512,
+    )
+
+
+def _announce(file: Path, url: str) -> None:
+    told = {
+        "url": url,
+        "port": int(url.rpartition(":")[2]),
+        "pid": os.getpid(),
+        "version": __version__,
+        "started": time.time(),
+    }
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(told) + "\n")
+    fresh.replace(file)

@@ -1,0 +1,250 @@
+"""The native door: a request passes through to a provider of the same wire, and its answer comes back verified.
+
+Decisions
+1. One door serves both wires: what differs (paths, key headers, the look) is a table, so that every rule of truth is written once.
+2. Silence is timed by aiohttp's read timer, which the transport re-arms on every read: no timer of ours per chunk. A provider's
+   comments and pings are reads, so they hold off the stall but not the first-token limit.
+3. Redirects are refused: a key must not follow one.
+4. The answer's headers are not passed on: gateways have leaked keys and cookies that way (Bifrost#3954).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import Final
+
+import aiohttp
+import yarl
+
+from calliope_agent import errors
+from calliope_agent.upstream import refusal
+from calliope_agent.upstream.answer import verify
+from calliope_agent.upstream.attempt import Attempt, Kind, Part, Plain, Wire
+from calliope_agent.upstream.client import Client
+from calliope_agent.upstream.look import Look, See
+from calliope_agent.upstream.look_anthropic import AnthropicLook
+from calliope_agent.upstream.look_openai import OpenAILook
+from calliope_agent.upstream.look_responses import ResponsesLook
+from calliope_agent.upstream.place import Place, Places
+from calliope_agent.upstream.sse import Event, SseParser, frame
+
+PATHS: Final[Mapping[Kind, str]] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "fim": "/fim/completions",
+    "embeddings": "/embeddings",
+    "responses": "/responses",
+    "messages": "/messages",
+    "count_tokens": "/messages/count_tokens",
+}
+_LOOKS: Final[Mapping[Kind, type[OpenAILook] | type[AnthropicLook] | type[ResponsesLook]]] = {
+    "chat": OpenAILook,
+    "completions": OpenAILook,
+    "fim": OpenAILook,
+    "responses": ResponsesLook,
+    "messages": AnthropicLook,
+}
+_ERROR_BYTES = 1 << 16
+LARGE_BYTES = 1 << 18
+USER_AGENT = "calliope-agent"
+ANTHROPIC_VERSION = "2023-06-01"
+
+
+class NativeDoor:
+    """Providers that speak the caller's own wire. ``scrub`` is the redaction boundary for their words."""
+
+    def __init__(self, wire: Wire, client: Client, places: Places, scrub: Callable[[str], str], hop: str) -> None:
+        self._wire = wire
+        self._client = client
+        self._places = places
+        self._scrub = scrub
+        self._hop = hop
+
+    async def stream(self, attempt: Attempt) -> AsyncGenerator[Part]:
+        """See `Door.stream`."""
+        async with self._asked(attempt) as response:
+            self._expect_type(response, "text/event-stream")
+            look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
+            async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
+                yield part
+            look.end()
+
+    async def plain(self, attempt: Attempt) -> Plain:
+        """See `Door.plain`."""
+        async with self._asked(attempt) as response:
+            self._expect_type(response, "application/json")
+            body = await _whole(response, attempt.limits.answer_bytes)
+        verify(body, attempt.call.kind, attempt.seen, verifies=attempt.target.provider.verifies_finish)
+        return Plain(body)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, attempt: Attempt) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """An answer with status 200; leaving the block before its end closes the connection, which tells the provider."""
+        place = await self._places(attempt)
+        session = self._client.session(place.unix_socket, allow_link_local=attempt.target.provider.allow_link_local)
+        url = _url(place.base_url, attempt)
+        limits = attempt.limits
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=limits.idle_s)
+        with _translated():
+            async with session.post(
+                yarl.URL(url, encoded=True),
+                data=_payload(attempt.call.encoded(attempt.target)),
+                headers=self._headers(attempt, place),
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=None if place.unix_socket else self._client.proxy(url),
+            ) as response:
+                attempt.seen.status = response.status
+                attempt.seen.provider_request_id = _request_id(response.headers)
+                if response.status != 200:
+                    body = await response.content.read(_ERROR_BYTES)
+                    raise refusal.of_status(response.status, response.headers, body, self._scrub)
+                yield response
+
+    def _headers(self, attempt: Attempt, place: Place) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if attempt.call.stream else "application/json",
+            "user-agent": USER_AGENT,
+            "x-request-id": attempt.call.id,
+            "x-calliope-hop": self._hop,
+        }
+        if self._wire == "anthropic":
+            headers["anthropic-version"] = ANTHROPIC_VERSION
+        headers |= attempt.call.headers
+        key = place.key or attempt.key
+        if key is not None:
+            auth = attempt.target.provider.auth
+            headers["authorization" if auth == "bearer" else auth] = (
+                f"Bearer {key.reveal()}" if auth == "bearer" else key.reveal()
+            )
+        return headers
+
+    @staticmethod
+    def _expect_type(response: aiohttp.ClientResponse, wanted: str) -> None:
+        """A captive portal or a login page answers 200 with HTML: that is no model (LiteLLM makes an empty "stop" of it)."""
+        given = response.content_type
+        if given == wanted or (wanted == "application/json" and given.endswith("+json")):
+            return
+        if given in ("application/octet-stream", "text/plain") and not response.headers.get("content-type"):
+            return
+        raise errors.NotAModel(
+            f"The provider's address answers with {given[:60]!r} where {wanted!r} belongs: a login page, a proxy's notice, or a "
+            "wrong base URL. Open it in a browser and correct the base URL."
+        )
+
+
+async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound: int) -> AsyncGenerator[Part]:
+    parser = SseParser()
+    total = 0
+    async for chunk in response.content.iter_any():
+        total += len(chunk)
+        if total > bound:
+            raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
+        part = _part(parser.feed(chunk), look, wire)
+        if part.frames:
+            yield part
+    if rest := [event for event in parser.flush() if not look.complete]:
+        try:
+            part = _part(rest, look, wire)
+        except errors.Malformed:
+            return  # half an event is what a cut looks like: `Look.end` says so
+        if part.frames:
+            yield part
+
+
+def _part(events: list[Event], look: Look, wire: Wire) -> Part:
+    frames: list[bytes] = []
+    content = False
+    for event in events:
+        seen = look.see(event)
+        if seen is See.DROP:
+            continue
+        content = content or seen is See.CONTENT
+        frames.append(frame(event.data, event.name if wire == "anthropic" or event.name else b""))
+    return Part(frames, content)
+
+
+async def _whole(response: aiohttp.ClientResponse, bound: int) -> bytes:
+    chunks: list[bytes] = []
+    total = 0
+    async for chunk in response.content.iter_any():
+        total += len(chunk)
+        if total > bound:
+            raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """A large body goes out in pieces, so that one request's images do not hold up the others' streams."""
+    return body if len(body) < LARGE_BYTES else io.BytesIO(body)
+
+
+def _url(base_url: str, attempt: Attempt) -> str:
+    """The catalog's base URLs already stand before these paths; fill-in-the-middle may live beside them."""
+    fim_url = attempt.target.provider.fim_url if attempt.call.kind == "fim" else None
+    return fim_url or base_url + PATHS[attempt.call.kind]
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    found = headers.get("x-request-id") or headers.get("request-id")
+    return found[:128] if found and found.isascii() and found.isprintable() else None
+
+
+# aiohttp's exceptions and ours, most specific first.
+_TRANSLATIONS: Final[tuple[tuple[type[Exception], type[errors.UpstreamError], str], ...]] = (
+    (
+        aiohttp.ClientConnectorDNSError,
+        errors.Unreachable,
+        "The provider's name cannot be resolved. Check the base URL and the network.",
+    ),
+    (
+        aiohttp.ClientConnectorCertificateError,
+        errors.Unreachable,
+        "The provider's certificate is not trusted. Behind a company proxy, set SSL_CERT_FILE to its authority.",
+    ),
+    (
+        aiohttp.ConnectionTimeoutError,
+        errors.Unreachable,
+        "The provider did not accept a connection in time. Check the network.",
+    ),
+    (aiohttp.ServerTimeoutError, errors.Stalled, "The provider fell silent. Ask again, or try another model."),
+    (
+        aiohttp.ClientHttpProxyError,
+        errors.Unreachable,
+        "The HTTP proxy does not let us through. Check HTTPS_PROXY and NO_PROXY.",
+    ),
+    (aiohttp.ClientPayloadError, errors.Truncated, "The provider's answer was cut in the middle. Ask again."),
+    (aiohttp.ClientResponseError, errors.Malformed, "The provider's answer is not valid HTTP. Check its base URL."),
+    (aiohttp.InvalidURL, errors.Unreachable, "The provider's base URL is not one. Correct it."),
+    (
+        aiohttp.ClientError,
+        errors.Unreachable,
+        "The provider refuses or drops the connection. Is it running, and is its base URL right?",
+    ),
+    (OSError, errors.Unreachable, "The connection to the provider failed. Is it running, and is its base URL right?"),
+)
+
+
+@contextlib.contextmanager
+def _translated() -> Generator[None]:
+    """Translate once; asyncio's own deadlines pass."""
+    try:
+        yield
+    except TimeoutError as exc:
+        if not isinstance(exc, aiohttp.ServerTimeoutError):
+            raise  # a deadline of the completion line (TimeoutError is an OSError too)
+        raise _translation(exc) from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise _translation(exc) from exc
+
+
+def _translation(exc: Exception) -> errors.UpstreamError:
+    kind, message = next((kind, message) for known, kind, message in _TRANSLATIONS if isinstance(exc, known))
+    return kind(message)
