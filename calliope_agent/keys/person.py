@@ -186,4 +186,5 @@ class PersonKeys:
             ) from exc
 
     def _stamps(self, provider: str) -> Stamps:
-        return self.vault.stamp(), stamp(self.mark(provider))
+        # Joined as text: this is every request's way, and making a Path costs more than the look itself.
+        return self.vault.stamp(), stamp(f"{self.vault.directory}/{IN_RING}/{provider}")

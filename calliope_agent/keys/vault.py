@@ -35,14 +35,16 @@ class Vault:
     directory: Path
     passphrase: Secret | None
     notes: list[str] = field(default_factory=list)
+    path: Path = field(init=False)
     _entries: tuple[Stamp | None, Mapping[str, Stored]] | None = None
+    _name: str = field(init=False)
 
-    @property
-    def path(self) -> Path:
-        return self.directory / FILE
+    def __post_init__(self) -> None:
+        self.path = self.directory / FILE
+        self._name = str(self.path)
 
     def stamp(self) -> Stamp | None:
-        return stamp(self.path)
+        return stamp(self._name)
 
     def read(self) -> Mapping[str, Stored]:
         """Every stored key by provider. Raises ConfigError; a file of a newer version reads as empty and is noted."""
