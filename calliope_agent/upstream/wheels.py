@@ -99,7 +99,7 @@ def _environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _bytes_in(folder: Path, pinned: Sequence[Wheel]) -> int:
-    """What pip has written so far. Folders and files vanish while we look (``os.walk`` does not mind): pip moves them."""
+    """What pip has written so far. Things vanish while we look: pip moves them, ``os.walk`` does not mind."""
     seen = 0
     for place, _, names in os.walk(folder):
         for name in names:
