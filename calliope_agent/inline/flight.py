@@ -37,7 +37,7 @@ class Reader:
 
 
 class Flight:
-    """``kept``: may run on without readers, to fill the memory. ``complete``: all text is there."""
+    """``kept``: a reader was served and the rest may fill the memory. ``complete``: all text is there."""
 
     def __init__(self, place: Place, answer: Answer, reach: Trimmer, *, store: bool) -> None:
         self.place = place

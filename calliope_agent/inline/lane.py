@@ -131,10 +131,8 @@ class Lane:
         question = self._question(request)
         try:
             known = self._recall(question)
-            agreeing = question.seat.sweep(question.place, known.match.left.text if known else "")
+            question.seat.sweep(question.place, known.match.left.text if known else "")
             if known:
-                for flight in agreeing:
-                    flight.kept = True
                 if known.match.typed.text:
                     question.seat.vain = 0
                 self._ask_ahead(question, known.match)
@@ -177,7 +175,7 @@ class Lane:
         end = question.place.typed(left)
         known = any(other.left.text.strip() for other in self._memory.find(end))
         if not known and not self._flights.joinable(end):
-            self._start(question, end).kept = True
+            self._start(question, end)
             self.counts["ahead"] += 1
 
     def _start(self, question: _Question, place: Place) -> Flight:

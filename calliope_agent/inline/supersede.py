@@ -43,19 +43,19 @@ class Seat:
         if self.reader is reader:
             self.reader = None
 
-    def sweep(self, place: Place, expected: str) -> list[Flight]:
-        """Cancels what ``place`` contradicts; the flights that still agree with it.
+    def sweep(self, place: Place, expected: str) -> None:
+        """Cancels what ``place`` contradicts. What agrees goes on, read or not: it will be typed through.
 
         ``expected`` is what is left of the suggestion shown at ``place``: a flight asked ahead for its end goes on
         while the typing leads there.
         """
         self.flights = {flight for flight in self.flights if flight.running}
-        agreeing = [flight for flight in self.flights if flight.left_at(place) or _leads(place, expected, flight)]
-        for flight in self.flights.difference(agreeing):
+        for flight in list(self.flights):
+            if flight.left_at(place) or _leads(place, expected, flight):
+                continue
             self.flights.discard(flight)
             if not flight.wanted:
                 flight.cancel()
-        return agreeing
 
 
 class Seats:

@@ -24,53 +24,59 @@ def rules(document: str, mode: Mode = "auto", max_lines: int = 3) -> Rules:
     return rules_of(place, mode, max_lines, STOPS)
 
 
-@pytest.mark.parametrize(
-    ("document", "text", "kept"),
-    [
-        # special tokens and stop sequences
-        ("x = ¦", "1<|endoftext|>\ny = 2", "1"),
-        ("x = ¦", "1\n+++++ other.py\n", "1"),
-        # white space at the end
-        ("x = ¦", "1  \n\n", "1"),
-        ("x = ¦", " \n  ", ""),
-        # lines
-        ("x = ¦", "1\ny = 2\nz = 3\na = 4", "1\ny = 2\nz = 3"),
-        ("def f():¦", "\n    a()\n    b()\n    c()\n    d()", "\n    a()\n    b()\n    c()"),
-        # mid-line: one line only, and nothing that the rest of the line says
-        ("x = ¦ + total", "count\ny = 2", "count"),
-        ("x = ¦ + total", "count + total", "count"),
-        ("x = ¦ + total  # sum", "count + total  # sum of all", "count"),
-        ("foo(¦)", "a, b)", "a, b"),
-        ("foo(¦)", "bar(a), b)", "bar(a), b"),
-        ("foo(¦)", "bar(a)", "bar(a)"),
-        ("foo(bar(¦)", "a))", "a)"),
-        ("foo(¦):", "a, b):\n    return a", "a, b"),
-        ("bar(¦, b)", "foo(a, b)", "foo(a, b)"),
-        ("bar(¦, b)", "a, b)", "a"),
-        ('print("¦")', 'hello")', "hello"),
-        ('print("¦")', 'say \\"hi\\""', 'say \\"hi\\"'),
-        ("x = ¦;", "1;", "1"),
-        ("x = ¦;", "1; ;", "1"),
-        ("f = {¦}", "\n  a: 1,\n  b: 2\n}", "\n  a: 1,\n  b: 2"),
-        # the suffix's start
-        ("a = 1\n¦\nc = 3\n", "b = 2\nc = 3\nd = 4", "b = 2"),
-        ("a = 1\n    ret¦\n    return x\n", "urn x", ""),
-        ("foo(\n    a,\n    ¦\n) -> None", "b,\n)", "b,"),
-        ("function f() {\n  ¦\n}\n", "return 1;\n}\n", "return 1;"),
-        ("function f() {\n  ¦\n}\n", "if (x) {\n    y\n  }\n}\n", "if (x) {\n    y\n  }"),
-        # leaving the block
-        ("def f():\n    ¦\n", "return 1\nx = 2", "return 1"),
-        ("def f():\n    if x:¦\n", "\n        y\n    else:\n", "\n        y"),
-        ("function f() {¦", "\n  return 1;\n}\n\nf();", "\n  return 1;\n}"),
-        ("# Note:¦", "\nx = 1", "\nx = 1"),
-        ("x = 1¦", "\n\n\n\ny = 2", ""),
-        # repetition
-        ("¦", "a = 1\na = 1\na = 1\na = 1", "a = 1"),
-        ("¦", "a = 1\na = 1\nb = 1", "a = 1\na = 1\nb = 1"),
-    ],
-)
+CASES = [
+    # special tokens and stop sequences
+    ("x = ¦", "1<|endoftext|>\ny = 2", "1"),
+    ("x = ¦", "1\n+++++ other.py\n", "1"),
+    # white space at the end
+    ("x = ¦", "1  \n\n", "1"),
+    ("x = ¦", " \n  ", ""),
+    # lines
+    ("x = ¦", "1\ny = 2\nz = 3\na = 4", "1\ny = 2\nz = 3"),
+    ("def f():¦", "\n    a()\n    b()\n    c()\n    d()", "\n    a()\n    b()\n    c()"),
+    # mid-line: one line only, and nothing that the rest of the line says
+    ("x = ¦ + total", "count\ny = 2", "count"),
+    ("x = ¦ + total", "count + total", "count"),
+    ("x = ¦ + total  # sum", "count + total  # sum of all", "count"),
+    ("foo(¦)", "a, b)", "a, b"),
+    ("foo(¦)", "bar(a), b)", "bar(a), b"),
+    ("foo(¦)", "bar(a)", "bar(a)"),
+    ("foo(bar(¦)", "a))", "a)"),
+    ("foo(¦):", "a, b):\n    return a", "a, b"),
+    ("bar(¦, b)", "foo(a, b)", "foo(a, b)"),
+    ("bar(¦, b)", "a, b)", "a"),
+    ('print("¦")', 'hello")', "hello"),
+    ('print("¦")', 'say \\"hi\\""', 'say \\"hi\\"'),
+    ("x = ¦;", "1;", "1"),
+    ("x = ¦;", "1; ;", "1"),
+    ("f = {¦}", "\n  a: 1,\n  b: 2\n}", "\n  a: 1,\n  b: 2"),
+    # the suffix's start
+    ("a = 1\n¦\nc = 3\n", "b = 2\nc = 3\nd = 4", "b = 2"),
+    ("a = 1\n    ret¦\n    return x\n", "urn x", ""),
+    ("foo(\n    a,\n    ¦\n) -> None", "b,\n)", "b,"),
+    ("function f() {\n  ¦\n}\n", "return 1;\n}\n", "return 1;"),
+    ("function f() {\n  ¦\n}\n", "if (x) {\n    y\n  }\n}\n", "if (x) {\n    y\n  }"),
+    # leaving the block
+    ("def f():\n    ¦\n", "return 1\nx = 2", "return 1"),
+    ("def f():\n    if x:¦\n", "\n        y\n    else:\n", "\n        y"),
+    ("function f() {¦", "\n  return 1;\n}\n\nf();", "\n  return 1;\n}"),
+    ("# Note:¦", "\nx = 1", "\nx = 1"),
+    ("x = 1¦", "\n\n\n\ny = 2", ""),
+    # repetition
+    ("¦", "a = 1\na = 1\na = 1\na = 1", "a = 1"),
+    ("¦", "a = 1\na = 1\nb = 1", "a = 1\na = 1\nb = 1"),
+]
+
+
+@pytest.mark.parametrize(("document", "text", "kept"), CASES)
 def test_a_rule(document: str, text: str, kept: str) -> None:
     assert trim(text, rules(document)) == kept
+
+
+@pytest.mark.parametrize(("document", "text", "kept"), CASES)
+def test_a_rule_while_the_text_comes_character_by_character(document: str, text: str, kept: str) -> None:
+    trimmer = Trimmer(rules(document))
+    assert "".join([trimmer.feed(char) for char in text] + [trimmer.end()]) == kept
 
 
 def test_single_line_mode_ends_at_the_line() -> None:
