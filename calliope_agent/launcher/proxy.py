@@ -46,7 +46,6 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
     _body: asyncio.Queue[bytes | None] | None = None
     _forwarding: asyncio.Task[None] | None = None
     _gone = False
-    _closed_with: int | None = None
     _upstream: aiohttp.ClientWebSocketResponse | None = None
     _background: tuple[asyncio.Future[Any], ...] = ()
 
@@ -124,8 +123,6 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
 
     def on_connection_close(self) -> None:
         self._gone = True
-        # The stream's end may be told before the close frame that came with it; afterwards the frame's code is lost.
-        self._closed_with = getattr(self.ws_connection, "close_code", None)
         if self._forwarding is not None:
             self._forwarding.cancel()
         super().on_connection_close()
@@ -222,7 +219,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         try:
             await super().get(*args, **kwargs)
         finally:
-            if self.ws_connection is None:
+            if not self._background:  # never opened: the visitor left, or the handshake was refused
                 await self._upstream.close()
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
@@ -256,7 +253,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
             if task is not None:
                 task.cancel()
         if self._upstream is not None:
-            closing = self._upstream.close(code=_sendable(self.close_code or self._closed_with) or 1000)
+            closing = self._upstream.close(code=_sendable(self.close_code) or 1000)
             self._background = (asyncio.ensure_future(closing), *([down] if down else []))  # `down` ends by the closing
 
 
