@@ -97,6 +97,10 @@ class Stack:
             **self.environ,
         }
 
+    @staticmethod
+    def command() -> str:
+        return COMMAND
+
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
