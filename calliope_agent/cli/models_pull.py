@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("name", nargs="?", help=f"a known model's name (default: {weights.DEFAULT})")
     parser.add_argument("--verify", action="store_true", help="read weights that are there again and check their hash")
+    parser.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to fetch")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where weights lie (default: CALLIOPE_DATA_DIR)")
 
 
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print("calliope-agent: stopped; nothing was left behind.", file=sys.stderr)
         return 130
     shown.close()
-    print(path)
+    if not args.quiet or shown.used:
+        print(path)
     if importlib.util.find_spec("xllamacpp") is None:
         print("The engine is still missing. Run: pip install 'calliope-agent[local]'", file=sys.stderr)
     return 0
@@ -69,8 +71,10 @@ class Bar:
         self._live = live
         self._drawn_at = 0.0
         self._quarter = 0
+        self.used = False
 
     def __call__(self, done: int, total: int) -> None:
+        self.used = True
         if self._live:
             self._draw(done, total)
         elif done * 4 // total > self._quarter:

@@ -255,6 +255,8 @@ def test_the_command_prints_the_path_or_one_line(
     models_pull.configure(parser)
     assert models_pull.run(parser.parse_args([]), {"CALLIOPE_DATA_DIR": str(smollm2)}) == 0
     assert Path(capsys.readouterr().out.strip()) == weights.find(smollm2)
+    assert models_pull.run(parser.parse_args(["--quiet"]), {"CALLIOPE_DATA_DIR": str(smollm2)}) == 0
+    assert capsys.readouterr().out == ""
     assert models_pull.run(parser.parse_args(["smollm2-135"]), {}) == 1
     said = capsys.readouterr().err
     assert "Did you mean 'smollm2-135m'?" in said
