@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "chat": ("chat", "ask a model and see the answer as it is written"),
     "models": ("models", "list the models that can be asked; `models pull` fetches the local one"),
     "ide": ("ide", "install the IDE, or say where it is"),
+    "keys": ("keys", "set, list and remove your own keys"),
     "env": ("env", "print the variables that point any tool at the agent"),
     "token": ("token", "print the agent's token, or make new ones"),
     "status": ("status", "say whether the agent runs and what it can do"),
