@@ -77,6 +77,11 @@ def open_brackets(text: str) -> tuple[int, int]:
     return opened, closed
 
 
+def is_escaped(before: str) -> bool:
+    """A quote after ``before`` is escaped: an odd number of backslashes stands there."""
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
 def indent_of(line: str) -> str:
     """The white space at the line's start."""
     return line[: len(line) - len(line.lstrip())]

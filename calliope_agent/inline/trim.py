@@ -19,7 +19,7 @@ Decisions
 
 from __future__ import annotations
 
-from calliope_agent.inline.rules import CLOSERS, PAIRS, Rules, indent_of, is_header, width
+from calliope_agent.inline.rules import CLOSERS, PAIRS, Rules, indent_of, is_escaped, is_header, width
 from calliope_agent.inline.stops import StopCut
 
 
@@ -132,7 +132,7 @@ class Trimmer:
 
     def _meets_rest(self, char: str) -> bool:
         if self._in_string and char == self._rules.rest[0]:
-            return not self._text.endswith("\\")
+            return not is_escaped(self._head + self._line)
         if char not in CLOSERS or self._depth:
             return False
         if self._own_closers:

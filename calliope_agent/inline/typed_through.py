@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calliope_agent.inline.place import Place
-from calliope_agent.inline.rules import CLOSERS, PAIRS, QUOTES
+from calliope_agent.inline.rules import CLOSERS, PAIRS, QUOTES, is_escaped
 
 LEAST_OVERLAP = 512
 _ANCHOR = 128
@@ -62,7 +62,7 @@ def left_of(suggestion: str, typed: Typed) -> Left | None:
     if not suggestion.startswith(typed.text):
         return None
     left = suggestion[len(typed.text) :]
-    return _up_to_closer(left, typed.closers[0]) if typed.closers else Left(left)
+    return _up_to_closer(typed.text, left, typed.closers[0]) if typed.closers else Left(left)
 
 
 def may_follow(suggestion: str, typed: Typed) -> bool:
@@ -121,12 +121,12 @@ def _closers_for(text: str) -> str:
     return "".join(reversed(stack))
 
 
-def _up_to_closer(left: str, closer: str) -> Left | None:
+def _up_to_closer(typed: str, left: str, closer: str) -> Left | None:
     """The text inside the set closers; none where the suggestion closes with something else."""
     depth = 0
     for at, char in enumerate(left):
         if closer in QUOTES:
-            if char == closer and not left[:at].endswith("\\"):
+            if char == closer and not is_escaped(typed + left[:at]):
                 return Left(left[:at], settled=True)
         elif char in PAIRS:
             depth += 1

@@ -38,6 +38,8 @@ def left(old: str, suggestion: str, new: str) -> Left | None:
         ("x = ¦\n", "foo(a, b)\ny", "x = foo(¦)\n", "a, b"),
         ("x = ¦\n", "foo(bar(a), b)\ny", "x = foo(¦)\n", "bar(a), b"),
         ("x = ¦\n", 'f("a", b)', 'x = f("¦")\n', "a"),
+        ("x = ¦\n", "'\\\\':\ny", "x = '¦'\n", "\\\\"),
+        ("x = ¦\n", "'\\\\':\ny", "x = '\\¦'\n", "\\"),
         ("x = ¦\n", "foo()\ny", "x = foo(¦)\n", ""),
         ("x = ¦\n", "foo(a)\ny", "x = foo(a)¦\n", "\ny"),
     ],
@@ -108,7 +110,7 @@ def test_a_running_suggestion_may_grow_into_what_was_typed() -> None:
     assert not may_follow("com", Typed("com"))
 
 
-TEXT = st.text(alphabet="ab()[]'\"\n ,", max_size=30)
+TEXT = st.text(alphabet="ab()[]'\"\n ,\\", max_size=30)
 
 
 @settings(max_examples=300, deadline=None)
