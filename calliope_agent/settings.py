@@ -155,7 +155,7 @@ class Loaded:
 # Families of names that are read one by one elsewhere (launcher, image), so that `doctor` does not call them unknown.
 OTHER_NAMES = frozenset({
     "WAIIDE_IDE_COMMAND", "WAIIDE_RESTART_ROLE", "WAIIDE_IDLE_SHUTDOWN_S", "WAIIDE_IDE_TCP",
-    "WAIIDE_EXTENSIONS_GALLERY", "WAIIDE_ALLOW_SHARED", "CALLIOPE_TEST_WEIGHTS",
+    "WAIIDE_EXTENSIONS_GALLERY", "WAIIDE_ALLOW_SHARED", "WAIIDE_PASS_ENV", "CALLIOPE_TEST_WEIGHTS",
 })  # fmt: skip
 
 

@@ -71,8 +71,8 @@ def with_agent(environ: Mapping[str, str], access: AgentAccess | None) -> dict[s
 
 
 def for_agent(environ: Mapping[str, str]) -> dict[str, str]:
-    """The launcher's own environment without the hub's names: the keys are here and nowhere else."""
-    return {name: value for name, value in environ.items() if not _matches(name, HUBS_OWN)}
+    """The launcher's own environment without the hub's secrets: the keys are here and nowhere else."""
+    return {n: value for n, value in environ.items() if _matches(n, PERSONAL) or not _matches(n, HUBS_OWN)}
 
 
 def for_jupyter(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:

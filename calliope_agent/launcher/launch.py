@@ -73,7 +73,7 @@ class Launcher:
             "CALLIOPE_AGENT_TOKEN": access.token.reveal(),
             "CALLIOPE_MANAGE_TOKEN": place.manage_token.reveal(),
             "CALLIOPE_RUNTIME_DIR": str(place.agent_runtime),
-            "HOME": str(place.home),
+            "HOME": str(place.agent_home),
         }
         env.pop("CALLIOPE_AGENT_URL", None)
         argv = isolated.argv("calliope_agent", "serve")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from calliope_agent import paths
 from calliope_agent.launcher import home as homes
 from calliope_agent.launcher import hub as hubs
 from calliope_agent.launcher import ide, ide_install, options, ports, relay, runtime
@@ -56,6 +57,12 @@ class Place:
     @property
     def workspace(self) -> Path:
         return self.home / "workspace"
+
+    @property
+    def agent_home(self) -> Path:
+        """The person's, unless the agent is somebody of its own: the keys then lie where the person cannot look."""
+        own = self.agent_account
+        return self.home if own is None or own == self.account else own.home
 
     @property
     def agent_runs_here(self) -> bool:
@@ -99,10 +106,10 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
     account, agent_account = _accounts(container=container)
     home = homes.choose(environ, hub.user, container=container, is_mount=os.path.ismount)
     homes.prepare(home, account)
-    place = runtime.make(runtime.directory(environ, hub.server_name, chosen.runtime_dir), None)
+    place = runtime.make(chosen.runtime_dir or paths.find({**environ, "HOME": str(home)}).runtime)
     if account is not None:
         place.chmod(0o711)  # root's, but the accounts' own folders lie in it
-    own = runtime.make(place / "person", account)
+    own = runtime.make(runtime.for_sockets(place), account)
     agent_runtime = runtime.make(place / "agent", agent_account) if agent_account else place
     tcp = (
         ("127.0.0.1", chosen.ide_port)
@@ -130,7 +137,7 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
         relay=relay.Relay(chosen.ide_port, home_of_ide.socket) if tunnel else None,
         account=account,
         agent_account=agent_account,
-        identity=_identity(home, hub, account),
+        identity=_identity(home, agent_runtime, hub, account),
     )
 
 
@@ -154,8 +161,8 @@ def _access(chosen: Options, port: int) -> AgentAccess | None:
     return AgentAccess(chosen.agent_url or f"http://127.0.0.1:{port}", chosen.agent_token or _new_token())
 
 
-def _identity(home: Path, hub: Hub, account: Account | None) -> dict[str, str]:
-    names = {"HOME": str(home)}
+def _identity(home: Path, place: Path, hub: Hub, account: Account | None) -> dict[str, str]:
+    names = {"HOME": str(home), "CALLIOPE_RUNTIME_DIR": str(place)}
     if account is not None:
         names |= {"USER": hub.user or account.name, "LOGNAME": account.name, "XDG_RUNTIME_DIR": ""}
     return names
@@ -164,7 +171,8 @@ def _identity(home: Path, hub: Hub, account: Account | None) -> dict[str, str]:
 def _accounts(*, container: bool) -> tuple[Account | None, Account | None]:
     if os.geteuid() != 0 or not container:
         return None, None
-    return _account(PERSON), _account(AGENT)
+    person = _account(PERSON)
+    return person, _account(AGENT) or person
 
 
 def _account(name: str) -> Account | None:
@@ -172,7 +180,7 @@ def _account(name: str) -> Account | None:
         entry = pwd.getpwnam(name)
     except KeyError:
         return None
-    return Account(entry.pw_uid, entry.pw_gid, name)
+    return Account(entry.pw_uid, entry.pw_gid, name, Path(entry.pw_dir))
 
 
 def _new_token() -> Secret:

@@ -34,6 +34,7 @@ class Account:
     uid: int
     gid: int
     name: str
+    home: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,30 +1,18 @@
-"""The runtime directory: machine-local, per server name, 0700; its lock says whether a launcher runs already."""
+"""The runtime directory: machine-local and 0700; its lock says whether a launcher runs already."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
-import re
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher.process import Account
 
-LONGEST = 80  # leaves room for a socket's name within the 107 bytes of sun_path (unix(7))
-
-
-def directory(environ: Mapping[str, str], server_name: str, chosen: Path | None) -> Path:
-    """CALLIOPE_RUNTIME_DIR, else a folder below XDG_RUNTIME_DIR or /tmp with the server's name in it."""
-    if chosen is not None:
-        return chosen
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", server_name)[:40] or "default"
-    base = environ.get("XDG_RUNTIME_DIR", "")
-    if base.startswith("/") and len(base) < LONGEST - 40 and Path(base).is_dir():
-        return Path(base) / "calliope-agent" / name
-    return Path("/tmp") / f"calliope-agent-{os.geteuid()}" / name  # noqa: S108 - checked by `make`: owner, mode, no link
+LONGEST = 90  # leaves room for a socket's name within the 107 bytes of sun_path (unix(7))
 
 
 def make(path: Path, account: Account | None = None) -> Path:
@@ -41,13 +29,21 @@ def make(path: Path, account: Account | None = None) -> Path:
     if account is not None and found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
         found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or len(os.fsencode(path)) > LONGEST:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
         raise ConfigError(
-            f"The runtime directory {path} is a link, belongs to somebody else, or its path is over {LONGEST} bytes."
-            " Set CALLIOPE_RUNTIME_DIR to another."
+            f"The runtime directory {path} is a link or belongs to somebody else. Set CALLIOPE_RUNTIME_DIR to another."
         )
     path.chmod(0o700)
     return path
+
+
+def for_sockets(runtime: Path) -> Path:
+    """A folder below ``runtime``, or, when that is too long for a socket's path, a short one of the same name each time."""
+    below = runtime / "person"
+    if len(os.fsencode(below)) <= LONGEST:
+        return below
+    mark = hashlib.sha256(os.fsencode(runtime)).hexdigest()[:16]
+    return Path("/tmp") / f"calliope-{os.geteuid()}-{mark}" / "person"  # noqa: S108 - `make` checks owner and link
 
 
 class Claim:
