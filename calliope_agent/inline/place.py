@@ -9,6 +9,8 @@ Decisions
 4. The key holds what else shapes the answer: target, way of asking, file, sampling, stops. It holds no version of
    another document: one edit elsewhere would then forget every suggestion. The suffix is compared, never left out:
    the same prefix over another suffix wants another text.
+5. Closing brackets and quotes at the very start of the suffix do not count for its window: an editor that sets one must
+   not push out a line at the window's end, or the suffix would seem another.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calliope_agent.inline.request import InlineRequest
+
+_CLOSING = ")]}\"'`"
+_MOST_CLOSERS = 8
 
 Key = tuple[str, str, str, str, int | None, float, tuple[str, ...]]
 
@@ -30,15 +35,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``before`` and ``after`` are the window; ``cut_before`` and ``cut_after`` say whether the document goes on
-    beyond it.
-    """
+    """``before`` and ``after`` are the window; ``cut_before``: the document goes on above it."""
 
     key: Key
     before: str
     after: str
     cut_before: bool = False
-    cut_after: bool = False
 
     @property
     def line_before(self) -> str:
@@ -52,13 +54,13 @@ class Place:
 
     def typed(self, text: str) -> Place:
         """The place after ``text`` was typed here."""
-        return Place(self.key, self.before + text, self.after, self.cut_before, self.cut_after)
+        return Place(self.key, self.before + text, self.after, self.cut_before)
 
 
 def place_of(request: InlineRequest, window: Window) -> Place:
     """The window of one request."""
     before, cut_before = _tail(request.prefix.replace("\r\n", "\n"), window.before)
-    after, cut_after = _head(request.suffix.replace("\r\n", "\n"), window.after)
+    after = _head(request.suffix.replace("\r\n", "\n"), window.after)
     document = request.path or request.editor
     key = (
         request.target,
@@ -69,7 +71,7 @@ def place_of(request: InlineRequest, window: Window) -> Place:
         request.temperature,
         request.stop,
     )
-    return Place(key, before, after, cut_before, cut_after)
+    return Place(key, before, after, cut_before)
 
 
 def _tail(text: str, limit: int) -> tuple[str, bool]:
@@ -83,9 +85,10 @@ def _tail(text: str, limit: int) -> tuple[str, bool]:
     return text[newline + 1 if newline >= 0 else start :], True
 
 
-def _head(text: str, limit: int) -> tuple[str, bool]:
+def _head(text: str, limit: int) -> str:
     """At most ``limit`` characters from the start, up to the end of a line where there is one."""
-    if len(text) <= limit:
-        return text, False
-    newline = text.rfind("\n", 1, limit)
-    return text[: newline + 1 if newline >= 0 else limit], True
+    closers = len(text) - len(text[:_MOST_CLOSERS].lstrip(_CLOSING) + text[_MOST_CLOSERS:])
+    if len(text) <= limit + closers:
+        return text
+    newline = text.rfind("\n", closers + 1, limit + closers)
+    return text[: newline + 1 if newline >= 0 else limit + closers]

@@ -48,13 +48,12 @@ def typed_since(origin: Place, now: Place) -> Typed | None:
     text = _growth(origin, now)
     if text is None:
         return None
-    if _same_suffix(origin.after, origin.cut_after, now.after, now.cut_after):
+    if origin.after == now.after:
         return Typed(text)
     closers = _closers_for(text)
     if not closers or len(closers) > _MOST_CLOSERS or not now.after.startswith(closers):
         return None
-    behind = now.after[len(closers) :]
-    return Typed(text, closers) if _same_suffix(origin.after, origin.cut_after, behind, now.cut_after) else None
+    return Typed(text, closers) if now.after[len(closers) :] == origin.after else None
 
 
 def left_of(suggestion: str, typed: Typed) -> Left | None:
@@ -95,13 +94,6 @@ def _aligned(origin: Place, before: str) -> bool:
     if size < LEAST_OVERLAP or (shows_more and not origin.cut_before):
         return False
     return before[-size:] == origin.before[-size:]
-
-
-def _same_suffix(old: str, old_cut: bool, new: str, new_cut: bool) -> bool:
-    if old == new:
-        return True
-    shorter, longer = (old, new) if len(old) < len(new) else (new, old)
-    return (old_cut or new_cut) and len(shorter) >= LEAST_OVERLAP and longer.startswith(shorter)
 
 
 def _closers_for(text: str) -> str:

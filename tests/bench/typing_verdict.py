@@ -5,6 +5,7 @@ The check is written apart from the lane's own code, over whole documents instea
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ def _same_suffix(suffix: str, after: str, typed: str, text: str) -> bool:
         closers = after[:size]
         opened = all(typed.count(OPENERS.get(char, char)) for char in closers)
         if opened and set(closers) <= CLOSERS and _is_window(suffix, after[size:]):
-            return _stays_inside(text, closers[0])
+            return _stays_inside(typed, text, closers[0])
     return False
 
 
@@ -76,12 +77,18 @@ def _is_window(suffix: str, after: str) -> bool:
     return suffix == after or (len(suffix) > 1000 and after.startswith(suffix))
 
 
-def _stays_inside(text: str, closer: str) -> bool:
+def _stays_inside(typed: str, text: str, closer: str) -> bool:
     """The text does not close what the editor's closer is there to close."""
     opener = OPENERS.get(closer)
     if opener is None:
-        return closer not in text
+        escapes = re.compile(r"\\.", re.DOTALL)
+        return closer not in escapes.sub("", ("\\" if _is_odd(typed) else "") + text)
     return all(text.count(closer, 0, end) <= text.count(opener, 0, end) for end in range(len(text) + 1))
+
+
+def _is_odd(typed: str) -> bool:
+    """The text begins after a backslash that escapes its first character."""
+    return bool(re.search(r"(?<!\\)(?:\\\\)*\\\Z", typed))
 
 
 def judge(name: str, luck: str, right: float, edits: list[Edit], run: tuple[Model, list[Shown]]) -> Row:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calliope_agent.inline.memory import Memory
 from calliope_agent.inline.place import Place, Window, place_of
 from calliope_agent.inline.request import InlineRequest
@@ -92,4 +90,3 @@ def test_another_file_is_another_memory() -> None:
     memory = Memory(LIMIT, 60, Clock())
     memory.put(at("x = "), "abc")
     assert texts(memory, at("x = ", "b.py")) == []
-    assert texts(memory, replace(at("x = "), cut_after=True)) == ["abc"]

@@ -73,6 +73,13 @@ def test_line_ends_are_one_kind() -> None:
     assert (place.before, place.after, place.line_before) == ("a\nb", "\nc", "b")
 
 
+def test_a_set_closer_does_not_push_out_the_windows_last_line() -> None:
+    suffix = "".join(f"\nline {number}" for number in range(50))
+    for limit in range(20, 60):
+        plain, closed = (place_of(replace(ASKED, suffix=text), Window(9, limit)) for text in (suffix, ')")' + suffix))
+        assert closed.after == ')")' + plain.after
+
+
 def test_the_windows_start_moves_in_steps() -> None:
     document = "".join(f"line {number}\n" for number in range(200))
     places = [place_of(replace(ASKED, prefix=document[:end]), Window(400, 100)) for end in range(900, 1000)]
@@ -88,7 +95,7 @@ def test_a_window_is_the_text_next_to_the_cursor_in_whole_lines(prefix: str, suf
     assert len(place.before) <= limit
     assert len(place.after) <= limit
     assert place.cut_before == (len(prefix) > limit)
-    assert place.cut_after == (len(suffix) > limit)
+    assert len(suffix) <= limit or len(place.after) == limit or place.after.endswith("\n")
     start = len(prefix) - len(place.before)
     if place.cut_before and "\n" in prefix[start:-1]:
         assert prefix[start - 1] == "\n"

@@ -103,6 +103,16 @@ def test_a_long_document_is_compared_by_its_window() -> None:
     assert typed_since(old, at(head.replace("value_899", "value_x") + "x = y¦\n")) is None
 
 
+def test_any_change_inside_the_suffixs_window_counts() -> None:
+    tail = "".join(f"line {number}\n" for number in range(400))
+    old = at("x = ¦\n" + tail)
+    for at_char in range(0, len(old.after) - 1, 7):
+        changed = old.after[:at_char] + "?" + old.after[at_char + 1 :] + tail[len(old.after) - 1 :]
+        assert typed_since(old, at("x = y¦" + changed)) is None
+    assert typed_since(old, at("x = y¦\n" + tail + "more")) == Typed("y")
+    assert typed_since(old, at("x = f(¦)\n" + tail)) == Typed("f(", ")")
+
+
 def test_a_running_suggestion_may_grow_into_what_was_typed() -> None:
     assert may_follow("co", Typed("com"))
     assert may_follow("", Typed("com"))
