@@ -33,7 +33,7 @@ from calliope_agent.settings import Loaded, Settings
 from calliope_agent.upstream.attempt import Attempt, Call, Door, Wire
 from calliope_agent.upstream.client import Client
 from calliope_agent.upstream.litellm_door import LitellmDoor
-from calliope_agent.upstream.local import LocalModel
+from calliope_agent.upstream.local_models import LocalModels
 from calliope_agent.upstream.native import NativeDoor
 from calliope_agent.upstream.place import Place
 
@@ -68,7 +68,7 @@ class Agent:
         self.records = Records()
         self.flights: set[Flight] = set()
         self.stopping = False
-        self.local = LocalModel(loaded.settings.local_model, paths.data, paths.runtime, environ)
+        self.local = LocalModels(loaded.settings.local_model, paths.data, paths.runtime, environ)
         self._own_origins = own_origins
         self._sources = Sources(
             shipped=catalogs.shipped_dir(),
@@ -193,7 +193,7 @@ class Agent:
     async def _place(self, attempt: Attempt) -> Place:
         provider = attempt.target.provider
         if provider.embedded:
-            address = await self.local.start()
+            address = await self.local.start(attempt.target.model.name)
             return Place(address.base_url, address.unix_socket, address.api_key)
         if provider.base_url is None and provider.wire != "litellm":
             raise errors.Unreachable(f"{provider.title} {provider.missing}.")

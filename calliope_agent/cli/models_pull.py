@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from calliope_agent import paths
+from calliope_agent.cli.place import loaded
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import weights
 
@@ -31,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "A GGUF file of your own needs no pull: set CALLIOPE_LOCAL_MODEL to its path."
     )  # fmt: skip
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("name", nargs="?", help=f"a known model's name (default: {weights.DEFAULT})")
+    parser.add_argument("name", nargs="?", help="a known model's name (default: CALLIOPE_LOCAL_MODEL's)")
     parser.add_argument("--verify", action="store_true", help="read weights that are there again and check their hash")
     parser.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to fetch")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where weights lie (default: CALLIOPE_DATA_DIR)")
@@ -39,13 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """0: the weights are in place, their path is on standard output. 1: one line on standard error says what to do."""
-    name = args.name or weights.DEFAULT
-    shown = Bar(name, sys.stderr, live=sys.stderr.isatty() and environ.get("TERM", "dumb") != "dumb")
+    shown = Bar(sys.stderr, live=sys.stderr.isatty() and environ.get("TERM", "dumb") != "dumb")
     try:
-        wanted = weights.known(name)
         with _interruptible():
-            folder = args.data_dir or weights.data_dir(environ)
-            path = weights.pull(wanted, folder, shown, environ, verify=args.verify)
+            path = _pull(args, environ, shown)
     except AgentError as exc:
         shown.close()
         print(f"calliope-agent: {exc.message}", file=sys.stderr)
@@ -62,11 +61,21 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return 0
 
 
+def _pull(args: argparse.Namespace, environ: Mapping[str, str], shown: Bar) -> Path:
+    """The weights named, else those of CALLIOPE_LOCAL_MODEL; a file of the person's own is there already."""
+    settings = loaded(environ).settings
+    folder = args.data_dir or paths.find(environ, settings).data
+    name = args.name or settings.local_model
+    own = None if weights.is_known(name) else weights.find(folder, name)
+    shown.label = name
+    return own or weights.pull(weights.known(name), folder, shown, environ, verify=args.verify)
+
+
 class Bar:
     """Draws in place on a terminal; elsewhere (a log, a build) one line per quarter."""
 
-    def __init__(self, label: str, out: TextIO, *, live: bool) -> None:
-        self._label = label
+    def __init__(self, out: TextIO, *, live: bool) -> None:
+        self.label = ""
         self._out = out
         self._live = live
         self._drawn_at = 0.0
@@ -79,7 +88,7 @@ class Bar:
             self._draw(done, total)
         elif done * 4 // total > self._quarter:
             self._quarter = done * 4 // total
-            print(f"{self._label}: {done * 100 // total} %", file=self._out, flush=True)
+            print(f"{self.label}: {done * 100 // total} %", file=self._out, flush=True)
 
     def close(self) -> None:
         """Leaves the cursor on a line of its own."""
@@ -93,7 +102,7 @@ class Bar:
         self._drawn_at = now
         filled = done * _BAR // total
         shown = "█" * filled + "░" * (_BAR - filled)
-        print(f"\r{self._label} {shown} {done * 100 // total:>3} %", end="", file=self._out, flush=True)
+        print(f"\r{self.label} {shown} {done * 100 // total:>3} %", end="", file=self._out, flush=True)
 
 
 @contextmanager

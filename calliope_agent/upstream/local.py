@@ -213,12 +213,8 @@ def _socket_dir(runtime_dir: Path) -> str | None:
     return str(runtime_dir) if longest <= _SOCKET_PATH_MAX and os.access(runtime_dir, os.W_OK | os.X_OK) else None
 
 
-def _is_known(model: str) -> bool:
-    return any(known.name == model for known in weights.KNOWN)
-
-
 def _absent(model: str, path: Path) -> str:
-    if _is_known(model):
+    if weights.is_known(model):
         name = "" if model == weights.DEFAULT else f" {model}"
         return f"The local model's weights are not here yet. Run: calliope-agent models pull{name}"
     names = ", ".join(known.name for known in weights.KNOWN)
@@ -226,6 +222,6 @@ def _absent(model: str, path: Path) -> str:
 
 
 def _broken(model: str, path: Path, why: str) -> str:
-    if _is_known(model):
+    if weights.is_known(model):
         return f"The local model's weights do not load ({why}). Run: calliope-agent models pull {model} --verify"
     return f"{path} does not load as a GGUF model ({why}). Set CALLIOPE_LOCAL_MODEL to one that does."

@@ -112,12 +112,8 @@ def known(name: str) -> Weights:
     raise ConfigError(f"There is no known model {name!r} to pull.{near(name, names)} Known: {', '.join(names)}.")
 
 
-def data_dir(environ: Mapping[str, str]) -> Path:
-    """Where weights lie: CALLIOPE_DATA_DIR, else the XDG data home."""
-    if chosen := environ.get("CALLIOPE_DATA_DIR", "").strip():
-        return Path(chosen)
-    home = environ.get("XDG_DATA_HOME", "").strip() or Path(environ.get("HOME") or Path.home(), ".local", "share")
-    return Path(home, "calliope-agent")
+def is_known(model: str) -> bool:
+    return any(weights.name == model for weights in KNOWN)
 
 
 def place(model: str, folder: Path) -> Path:

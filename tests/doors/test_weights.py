@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import tomllib
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -237,7 +238,8 @@ async def test_pip_gets_no_key(tmp_path: Path, environ: Mapping[str, str]) -> No
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_drawn_in_place_or_told_in_lines(terminal: bool) -> None:
     out = io.StringIO()
-    bar = models_pull.Bar("tiny", out, live=terminal)
+    bar = models_pull.Bar(out, live=terminal)
+    bar.label = "tiny"
     for done in range(0, 101, 10):
         bar(done, 100)
     bar.close()
@@ -257,6 +259,10 @@ def test_the_command_prints_the_path_or_one_line(
     assert Path(capsys.readouterr().out.strip()) == weights.find(smollm2)
     assert models_pull.run(parser.parse_args(["--quiet"]), {"CALLIOPE_DATA_DIR": str(smollm2)}) == 0
     assert capsys.readouterr().out == ""
+    own = tmp_path / "own.gguf"
+    own.write_bytes(b"GGUF")
+    assert models_pull.run(parser.parse_args([]), {"CALLIOPE_LOCAL_MODEL": str(own)}) == 0
+    assert Path(capsys.readouterr().out.strip()) == own
     assert models_pull.run(parser.parse_args(["smollm2-135"]), {}) == 1
     said = capsys.readouterr().err
     assert "Did you mean 'smollm2-135m'?" in said
@@ -274,13 +280,7 @@ def test_names_and_paths_are_found(tmp_path: Path, smollm2: Path) -> None:
     assert weights.find(smollm2) is not None
 
 
-@pytest.mark.parametrize(
-    ("environ", "folder"),
-    [
-        ({"CALLIOPE_DATA_DIR": "/d", "HOME": "/h"}, "/d"),
-        ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/calliope-agent"),
-        ({"HOME": "/h"}, "/h/.local/share/calliope-agent"),
-    ],
-)
-def test_the_data_directory_follows_the_environment(environ: dict[str, str], folder: str) -> None:
-    assert weights.data_dir(environ) == Path(folder)
+def test_the_catalog_promises_what_the_child_serves() -> None:
+    shipped = tomllib.loads((ROOT / "providers" / "local.toml").read_text())
+    promised = {model["name"]: model["context_tokens"] for model in shipped["models"]}
+    assert promised == {known.name: known.context_tokens for known in weights.KNOWN}
