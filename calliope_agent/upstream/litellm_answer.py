@@ -51,11 +51,58 @@ def answer_fields(response: Any, usage: Mapping[str, Any] | None) -> dict[str, A
 
 
 def usage_fields(usage: Any) -> dict[str, Any] | None:
-    """litellm makes a usage of zeros where the provider gave none: that is None again."""
-    if usage is None:
+    """litellm's usage object. It makes zeros where the provider gave none: that is None again."""
+    return chat_usage(usage.model_dump(exclude_none=True)) if usage is not None else None
+
+
+def chat_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A provider's usage of either wire as the OpenAI wire tells it; None where it counted nothing.
+
+    ``completion_tokens_details`` is left out: litellm fills it by counting words.
+    """
+    if not usage:
         return None
-    fields: dict[str, Any] = usage.model_dump(exclude_none=True)
-    return fields if fields.get("total_tokens") or fields.get("prompt_tokens") else None
+    cached, written = _cached(usage), usage.get("cache_creation_input_tokens") or 0
+    if "input_tokens" in usage:
+        prompt, completion = usage["input_tokens"] + cached + written, usage.get("output_tokens") or 0
+    else:
+        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    if not prompt and not completion:
+        return None
+    told: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": usage.get("total_tokens") or prompt + completion,
+    }
+    if cached or written:
+        told["prompt_tokens_details"] = {"cached_tokens": cached, "cache_creation_tokens": written}
+    return told
+
+
+def responses_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The same as OpenAI's Responses tell it."""
+    told = chat_usage(usage)
+    if told is None:
+        return None
+    return {
+        "input_tokens": told["prompt_tokens"],
+        "input_tokens_details": {"cached_tokens": told.get("prompt_tokens_details", {}).get("cached_tokens", 0)},
+        "output_tokens": told["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": _reasoned(usage or {})},
+        "total_tokens": told["total_tokens"],
+    }
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return cached or usage.get("cache_read_input_tokens") or 0
+
+
+def _reasoned(usage: Mapping[str, Any]) -> int:
+    """Where the provider's own usage says it; the field is obligatory in Responses."""
+    details = usage.get("completion_tokens_details")
+    return (details.get("reasoning_tokens") or 0) if isinstance(details, dict) else 0
 
 
 def _chunk_choice(choice: Any) -> dict[str, Any]:
@@ -71,6 +118,8 @@ def _chunk_choice(choice: Any) -> dict[str, Any]:
 def _answer_choice(choice: Any) -> dict[str, Any]:
     message = _said(choice.message.model_dump(exclude_none=True))
     message.setdefault("content", None)
+    if calls := message.get("tool_calls"):
+        message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
     return {"index": choice.index, "message": message, "finish_reason": choice.finish_reason or None}
 
 

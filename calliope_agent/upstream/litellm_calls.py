@@ -6,7 +6,8 @@ Decisions
    tests/contract); else litellm ends a cut stream with an invented ``stop``. Where the manifest says ``verifies_finish = false``
    (Google's routes tell nothing) an answer with content counts, and an empty one does not.
 3. Usage comes from the chunks as the provider sent them: litellm's last chunk holds what it counted itself.
-4. A whole answer is one JSON document, so a cut one does not parse: there litellm's finish is taken.
+4. A plain call is a stream put together here: in a whole answer litellm writes ``stop`` where the provider said nothing, keeps
+   no trace of it, and takes a login page or an error object inside a 200 for an answer.
 5. Without a key but with an address of its own, a provider is asked with a key that means nothing: litellm would else take the
    one of OPENAI_API_KEY, which belongs to another address.
 """
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from calliope_agent import errors
 from calliope_agent.upstream.attempt import Attempt, Part, Plain
-from calliope_agent.upstream.litellm_answer import answer_fields, chunk_fields, usage_chunk, usage_fields
-from calliope_agent.upstream.litellm_errors import of_exception
+from calliope_agent.upstream.litellm_answer import answer_fields, chunk_fields, is_silent, usage_chunk, usage_fields
+from calliope_agent.upstream.litellm_errors import of_exception, translating
 from calliope_agent.upstream.litellm_library import Library
 from calliope_agent.upstream.litellm_request import EMBEDDING_FIELDS, LITELLM_CHAT_FIELDS
 from calliope_agent.upstream.look_openai import OpenAILook
@@ -30,7 +32,11 @@ from calliope_agent.upstream.translate_chat import wants_usage
 from calliope_agent.upstream.translation import Telling, encode, fields_of, refused
 
 NO_KEY = "none"
-_PLAIN_READ_S = 3600.0  # the request's deadline ends a plain call, not silence: a long answer is silent to its end
+_EMBEDDING_READ_S = 3600.0  # the request's deadline ends these: an answer in one piece is silent to its end
+
+# Not documented, held by tests/contract: a request with tools would import litellm's MCP gateway (and so parts of its proxy),
+# and a chat for some models would be asked as Responses.
+_OFF = {"_skip_mcp_handler": True, "_skip_responses_api_bridge": True}
 
 
 class LitellmCalls:
@@ -43,80 +49,85 @@ class LitellmCalls:
 
     async def stream(self, attempt: Attempt) -> AsyncGenerator[Part]:
         """See `Door.stream`."""
-        _expect(attempt, "chat")
-        arguments = await self._arguments(attempt, attempt.limits.idle_s)
-        with self._translated(attempt):
-            async with _silence_ends(attempt.limits.idle_s):
-                wrapper = await self._library.acompletion(
-                    **arguments, stream=True, stream_options={"include_usage": True}
-                )
-            attempt.seen.status = 200
-            _expect_no_page(wrapper)
-            try:
-                async for part in self._parts(wrapper, attempt):
-                    yield part
-            finally:
-                await wrapper.aclose()
+        telling = Telling(OpenAILook(attempt.seen, verifies=attempt.target.provider.verifies_finish))
+        head: dict[str, Any] = {}
+        async with aclosing(self._chunks(attempt)) as chunks:
+            async for chunk in chunks:
+                fields = chunk_fields(chunk)
+                head = head or fields
+                telling.say(fields)
+                yield telling.part()
+        telling.end()
+        if attempt.seen.usage is not None and wants_usage(attempt):
+            telling.say(usage_chunk(head, attempt.seen.usage))
+            yield telling.part()
 
     async def plain(self, attempt: Attempt) -> Plain:
         """See `Door.plain`."""
         if attempt.call.kind == "embeddings":
             return await self._embeddings(attempt)
-        _expect(attempt, "chat")
-        arguments = await self._arguments(attempt, _PLAIN_READ_S)
-        with self._translated(attempt):
-            response = await self._library.acompletion(**arguments)
-        seen = attempt.seen
-        seen.status, seen.model, seen.usage = 200, response.model, usage_fields(getattr(response, "usage", None))
-        fields = answer_fields(response, seen.usage)
-        if not fields["choices"]:
-            raise errors.Malformed("The provider's answer holds no choices. Ask again.")
-        look = OpenAILook(seen)
-        telling = Telling(look)
-        telling.say({"choices": [{**one, "delta": _indexed(one["message"])} for one in fields["choices"]]})
+        telling = Telling(OpenAILook(attempt.seen, verifies=attempt.target.provider.verifies_finish))
+        gathered: list[Any] = []
+        async with aclosing(self._chunks(attempt)) as chunks:
+            async for chunk in chunks:
+                telling.say(chunk_fields(chunk))
+                gathered.append(chunk)
         telling.end()
-        return _bounded(fields, attempt)
+        with translating(errors.Malformed, "The provider's answer does not add up to one message. Ask again."):
+            response = self._library.stream_chunk_builder(gathered)
+            return Plain(encode(answer_fields(response, attempt.seen.usage)))
+
+    async def close(self) -> None:
+        """See `Door.close`; litellm's connections are its own."""
 
     async def _embeddings(self, attempt: Attempt) -> Plain:
-        arguments = await self._arguments(attempt, _PLAIN_READ_S)
+        arguments = await self._arguments(attempt, _EMBEDDING_READ_S)
         with self._translated(attempt):
             response = await self._library.aembedding(**arguments)
         seen = attempt.seen
         seen.status, seen.model, seen.usage = 200, response.model, usage_fields(response.usage)
-        seen.finish, seen.has_content = "stop", bool(response.data)
+        seen.finish, seen.has_content = "stop", True
         if not response.data:
             raise errors.Malformed("The provider's answer holds no embeddings. Ask again.")
         data = [one if isinstance(one, dict) else one.model_dump() for one in response.data]
         fields = {"object": "list", "data": data, "model": response.model, "usage": seen.usage}
-        return _bounded(fields, attempt)
+        return Plain(encode(fields))
 
-    async def _parts(self, wrapper: Any, attempt: Attempt) -> AsyncGenerator[Part]:
-        verifies = attempt.target.provider.verifies_finish
-        telling = Telling(OpenAILook(attempt.seen, verifies=verifies))
-        head: dict[str, Any] = {}
-        size = 0
-        chunks = aiter(wrapper)
-        while (chunk := await _next(chunks, attempt.limits.idle_s)) is not None:
-            fields = chunk_fields(chunk)
-            head = head or fields
-            if not any(choice["delta"] or choice["finish_reason"] for choice in fields["choices"]):
-                continue
-            _expect_genuine(fields, wrapper, attempt, verifies=verifies)
-            telling.say(fields)
-            part = telling.part()
-            size += sum(map(len, part.frames))
-            if size > attempt.limits.answer_bytes:
-                raise _too_large(attempt)
-            yield part
-        telling.end()
-        attempt.seen.usage = _given_usage(wrapper)
-        if attempt.seen.usage is not None and wants_usage(attempt):
-            telling.say(usage_chunk(head, attempt.seen.usage))
-            yield telling.part()
+    async def _chunks(self, attempt: Attempt) -> AsyncGenerator[Any]:
+        """litellm's chunks that say something, verified to the end."""
+        limits = attempt.limits
+        arguments = await self._arguments(attempt, limits.idle_s)
+        with self._translated(attempt):
+            async with _silence_ends(limits.idle_s):
+                wrapper = await self._library.acompletion(
+                    **arguments, **_OFF, stream=True, stream_options={"include_usage": True}
+                )
+            attempt.seen.status = 200
+            _expect_no_page(wrapper)
+            size = 0
+            try:
+                while (chunk := await _next(wrapper, limits.idle_s)) is not None:
+                    fields = chunk_fields(chunk)
+                    if is_silent(fields):
+                        continue
+                    _expect_genuine(fields, wrapper, attempt)
+                    size += len(encode(fields["choices"]))
+                    if size > limits.answer_bytes:
+                        raise errors.AnswerTooLarge(
+                            f"The answer is larger than {limits.answer_bytes} bytes. Ask for a shorter one."
+                        )
+                    yield chunk
+                attempt.seen.usage = _given_usage(wrapper)
+            finally:
+                await wrapper.aclose()
 
     async def _arguments(self, attempt: Attempt, read_s: float) -> dict[str, Any]:
         """What litellm is called with: the request's known parameters, and the provider's own address and key."""
         target = attempt.target
+        if attempt.call.kind not in ("chat", "embeddings"):
+            raise refused(f"{target.provider.title} has no {attempt.call.kind}")
+        if (attempt.call.field("n") or 1) != 1:
+            raise refused("this provider gives one answer per request; leave n out")
         place = await self._places(attempt) if target.provider.base_url else Place("")
         names = EMBEDDING_FIELDS if attempt.call.kind == "embeddings" else LITELLM_CHAT_FIELDS
         arguments = fields_of(attempt.call, names - target.drops)
@@ -136,7 +147,7 @@ class LitellmCalls:
         return arguments
 
     @contextlib.contextmanager
-    def _translated(self, attempt: Attempt) -> Any:
+    def _translated(self, attempt: Attempt) -> Generator[None]:
         """litellm raises its own thirty-nine classes, its clients' and Python's; whatever it is becomes one of ours."""
         try:
             yield
@@ -159,15 +170,10 @@ async def _silence_ends(seconds: float) -> AsyncGenerator[None]:
         raise errors.Stalled("The provider fell silent. Ask again, or try another model.") from exc
 
 
-async def _next(chunks: Any, idle_s: float) -> Any:
+async def _next(wrapper: Any, idle_s: float) -> Any:
     """The next chunk, or None at the end."""
     async with _silence_ends(idle_s):
-        return await anext(chunks, None)
-
-
-def _expect(attempt: Attempt, kind: str) -> None:
-    if attempt.call.kind != kind:
-        raise refused(f"{attempt.target.provider.title} is not asked for {attempt.call.kind} here")
+        return await anext(wrapper, None)
 
 
 def _expect_no_page(wrapper: Any) -> None:
@@ -177,10 +183,11 @@ def _expect_no_page(wrapper: Any) -> None:
         raise errors.NotAModel("The provider's address answers with a web page. Correct its base URL.")
 
 
-def _expect_genuine(fields: Mapping[str, Any], wrapper: Any, attempt: Attempt, *, verifies: bool) -> None:
+def _expect_genuine(fields: Mapping[str, Any], wrapper: Any, attempt: Attempt) -> None:
+    """Raises `Truncated` for a finish that litellm made up."""
     if not any(choice["finish_reason"] for choice in fields["choices"]) or wrapper.received_finish_reason is not None:
         return
-    if verifies or not attempt.seen.has_content:
+    if attempt.target.provider.verifies_finish or not attempt.seen.has_content:
         raise errors.Truncated(
             "The provider's stream ended without a finish reason, so the answer is not whole. Ask again."
         )
@@ -191,22 +198,3 @@ def _given_usage(wrapper: Any) -> dict[str, Any] | None:
         if (usage := usage_fields(getattr(chunk, "usage", None))) is not None:
             return usage
     return None
-
-
-def _indexed(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as the delta that says all of it."""
-    calls = [{**call, "index": index} for index, call in enumerate(message.get("tool_calls") or [])]
-    return {**message, "tool_calls": calls or None}
-
-
-def _bounded(fields: Mapping[str, Any], attempt: Attempt) -> Plain:
-    body = encode(fields)
-    if len(body) > attempt.limits.answer_bytes:
-        raise _too_large(attempt)
-    return Plain(body)
-
-
-def _too_large(attempt: Attempt) -> errors.AnswerTooLarge:
-    return errors.AnswerTooLarge(
-        f"The answer is larger than {attempt.limits.answer_bytes} bytes. Ask for a shorter one."
-    )

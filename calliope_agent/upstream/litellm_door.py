@@ -13,8 +13,11 @@ Decisions
    with who came first.
 3. litellm reads the process's environment by itself, hence its two switches are set there: without them it fetches a price list
    and looks upward for a `.env`.
-4. Its loggers are silenced for good: they print prompts, provider words and tracebacks to stderr.
-5. Requests are translated in a thread: a long conversation takes litellm tens of milliseconds, and an image by URL a download.
+4. Its loggers are silenced for good: they print prompts, provider words and tracebacks to stderr. Its clients' loggers tell
+   requests at DEBUG, so they begin at WARNING.
+5. Two functions of litellm are replaced, since no setting turns them off: both ask the provider a second time behind our back
+   (`_no_second_request`, `_no_second_try`). tests/contract holds that they are still the ones.
+6. Requests are translated in a thread: a long conversation takes litellm tens of milliseconds, and an image by URL a download.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -43,6 +47,7 @@ log = logging.getLogger(__name__)
 
 SWITCHES = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+_TALKATIVE = ("openai", "httpx", "httpcore", "botocore", "urllib3", "google")
 _BAD_REQUEST = (
     "The request cannot be put into this provider's form: a message, tool or parameter is not of its API's shape."
 )
@@ -126,7 +131,9 @@ class LitellmDoor:
         return self._native[wire]
 
     async def _needed(self) -> Library:
-        return self._library or await asyncio.shield(self._load_once())
+        if self._library is not None:
+            return self._library
+        return await asyncio.shield(self._load_once())
 
     def _load_once(self) -> asyncio.Task[Library]:
         if self._loading is None:
@@ -187,6 +194,7 @@ def _counted(library: Library, attempt: Attempt) -> int:
 def _import() -> Library:
     """Import litellm, silence it, and hand out what is used of it."""
     os.environ.update(SWITCHES)
+    _silence_loggers()
     warnings.filterwarnings(
         "ignore", message=r"Item '\w+' on TypedDict class 'ChatCompletionReasoningItem'", category=UserWarning
     )
@@ -197,6 +205,8 @@ def _import() -> Library:
     from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig
     from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import AnthropicStreamWrapper
     from litellm.llms.anthropic.pass_through.adapters.transformation import AnthropicAdapter
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai import openai as openai_calls
     from litellm.responses.litellm_completion_transformation.streaming_iterator import (
         LiteLLMCompletionStreamingIterator,
     )
@@ -205,9 +215,13 @@ def _import() -> Library:
     from litellm.utils import get_optional_params
 
     _silence(litellm)
+    _silence_loggers()
+    AsyncHTTPHandler.single_connection_post_request = _no_second_request
+    openai_calls.drop_params_from_unprocessable_entity_error = _no_second_try
     return Library(
         acompletion=litellm.acompletion,
         aembedding=litellm.aembedding,
+        stream_chunk_builder=litellm.stream_chunk_builder,
         token_counter=token_counter,
         get_optional_params=get_optional_params,
         tool_names_key=ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY,
@@ -238,8 +252,24 @@ def _silence(litellm: object) -> None:
     }
     for name, value in settings.items():
         setattr(litellm, name, value)
+
+
+def _silence_loggers() -> None:
+    """Before the import for what it says meanwhile, after it for the handlers it adds."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
         logger.disabled = True
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+async def _no_second_request(*_: object, **__: object) -> None:
+    """In place of litellm's repetition of a request whose connection broke; called while that exception is handled."""
+    raise sys.exception() or errors.Unreachable("The connection to the provider failed. Ask again.")
+
+
+def _no_second_try(exc: Exception, _fields: object) -> None:
+    """In place of litellm's guess which parameter a 422 means, with which it would ask again."""
+    raise exc

@@ -50,6 +50,10 @@ _NAMED: Final[Mapping[str, tuple[_Kind, str]]] = {
     "aiohttp.ServerTimeoutError": (errors.Stalled, "The provider fell silent. Ask again, or try another model."),
     "httpx.TimeoutException": (errors.Stalled, "The provider fell silent. Ask again, or try another model."),
     "aiohttp.ClientPayloadError": (errors.Truncated, _CUT),
+    "aiohttp.ClientResponseError": (
+        errors.Malformed,
+        "The provider's answer is not valid HTTP. Check its base URL.",
+    ),
     "aiohttp.ClientConnectionError": (errors.Unreachable, _DROPPED),
     "httpx.ConnectError": (errors.Unreachable, _DROPPED),
     "httpx.NetworkError": (errors.Unreachable, _DROPPED),

@@ -15,6 +15,7 @@ class Library:
 
     acompletion: Any
     aembedding: Any
+    stream_chunk_builder: Any
     token_counter: Any
     get_optional_params: Any
     tool_names_key: str

@@ -3,7 +3,8 @@
 Decisions
 1. litellm's reader of one event (`MessagesReader.chunk_parser`) is fed by us and never reads a socket: its own iterator would end
    a cut stream with an invented ``stop``.
-2. Usage is told only to a client that asked for it and only if the provider gave it, in one chunk after the finish.
+2. Usage is told only to a client that asked for it and only if the provider gave it, in one chunk after the finish. It is
+   translated here: litellm adds details that it counted itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from calliope_agent.upstream.attempt import Attempt, Part, Seen
-from calliope_agent.upstream.litellm_answer import answer_fields, chunk_fields, is_silent, usage_chunk, usage_fields
+from calliope_agent.upstream.litellm_answer import answer_fields, chat_usage, chunk_fields, is_silent, usage_chunk
 from calliope_agent.upstream.litellm_library import Library
 from calliope_agent.upstream.litellm_request import CHAT_FIELDS
 from calliope_agent.upstream.look import decode
@@ -37,6 +38,8 @@ class ChatAsMessages:
         messages = given.pop("messages", None)
         if not isinstance(messages, list) or not messages:
             raise refused("it has no messages")
+        if given.pop("n", 1) != 1:
+            raise refused("this provider gives one answer per request; leave n out")
         if model.max_output_tokens and not given.keys() & {"max_tokens", "max_completion_tokens"}:
             given["max_tokens"] = model.max_output_tokens
         options = library.get_optional_params(
@@ -71,8 +74,8 @@ class ChatAsMessages:
             if events.empty:
                 yield telling.part()
         telling.end()
-        if self._wants_usage and self._seen.usage is not None and told.usage is not None:
-            telling.say(usage_chunk(told.head, told.usage))
+        if self._wants_usage and (usage := chat_usage(self._seen.usage)) is not None:
+            telling.say(usage_chunk(told.head, usage))
         yield telling.part()
 
     def plain(self, body: bytes) -> bytes:
@@ -85,19 +88,17 @@ class ChatAsMessages:
             json_mode=self._json_mode,
             tool_name_reverse_map=self._tool_names,
         )
-        return to_json(answer_fields(response, usage_fields(response.usage) if self._seen.usage is not None else None))
+        return to_json(answer_fields(response, chat_usage(self._seen.usage)))
 
 
 class _Told:
-    """What the chunks of one answer share: the first one's role, id, model and time, and the last usage."""
+    """What the chunks of one answer share: the first one's role, id, model and time."""
 
     def __init__(self) -> None:
         self.head: dict[str, Any] = {}
-        self.usage: dict[str, Any] | None = None
 
     def next(self, chunk: Any) -> dict[str, Any] | None:
         """The chunk to tell, or None where it says nothing."""
-        self.usage = usage_fields(getattr(chunk, "usage", None)) or self.usage
         fields = chunk_fields(chunk)
         if not self.head:
             self.head = {name: fields[name] for name in ("id", "object", "created", "model")}

@@ -28,6 +28,7 @@ class MessagesAsChat:
     def __init__(self, library: Library, attempt: Attempt) -> None:
         self._library = library
         self._model = attempt.target.model.name
+        self._id = f"msg_{attempt.call.id}"
         asked, self._tool_names = chat_of(library, attempt)
         if attempt.call.stream:
             asked["stream"] = True
@@ -39,6 +40,7 @@ class MessagesAsChat:
         chunks = Reading(parts, self._chunk)
         telling = Telling(AnthropicLook(Seen()))
         async for event in self._library.MessagesStream(chunks, self._model, tool_name_mapping=self._tool_names):
+            self._set_right(event)
             telling.say(event, event["type"])
             if chunks.empty:
                 yield telling.part()
@@ -54,7 +56,18 @@ class MessagesAsChat:
         message = self._library.MessagesAdapter().translate_completion_output_params(
             self._library.ModelResponse(**answer), tool_name_mapping=self._tool_names
         )
-        return encode({**message, "model": answer.get("model") or self._model})
+        for block in message["content"]:
+            if block["type"] == "thinking":
+                block["signature"] = block.get("signature") or ""  # a string on Anthropic's wire, as in its streams
+        return encode({**message, "id": self._id, "model": answer.get("model") or self._model})
+
+    def _set_right(self, event: dict[str, Any]) -> None:
+        if event["type"] == "message_start":
+            event["message"]["id"] = self._id
+        block = event.get("content_block")
+        if block is not None and block["type"] == "thinking":
+            # litellm opens the block with the first thought in it and then tells that thought again.
+            event["content_block"] = {"type": "thinking", "thinking": "", "signature": ""}
 
     def _chunk(self, fields: dict[str, Any]) -> Any:
         """A chunk as litellm's class: it knows one name for reasoning, and wants an index for every tool call."""

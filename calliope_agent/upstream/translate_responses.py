@@ -3,7 +3,8 @@
 Decisions
 1. Nothing is stored here, so ``previous_response_id`` is refused rather than answered without its history.
 2. Events are numbered here: litellm numbers only some of them, and clients sort by that number.
-3. Usage that the provider did not give is null: litellm would count tokens itself.
+3. Usage is the provider's own, or null: litellm would count tokens itself. Reasoning is told in ``summary``, where clients look for
+   it, also in the whole response, where litellm makes it the assistant's text.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from itertools import count
 from typing import Any
 
 from calliope_agent.upstream.attempt import Attempt, Part, Seen
+from calliope_agent.upstream.litellm_answer import responses_usage
 from calliope_agent.upstream.litellm_library import Library
-from calliope_agent.upstream.litellm_request import LITELLM_CHAT_FIELDS, RESPONSES_FIELDS, for_openai_wire, only
+from calliope_agent.upstream.litellm_request import (
+    LITELLM_CHAT_FIELDS,
+    RESPONSES_FIELDS,
+    for_openai_wire,
+    only,
+    text_of,
+)
 from calliope_agent.upstream.look import decode
 from calliope_agent.upstream.look_responses import ResponsesLook
 from calliope_agent.upstream.translation import Reading, Telling, call_of, encode, fields_of, refused
@@ -56,8 +64,10 @@ class ResponsesAsChat:
             kind = fields["type"]
             fields["type"] = kind.value if isinstance(kind, Enum) else kind
             fields["sequence_number"] = next(number)
-            if isinstance(fields.get("response"), dict):
+            if "response" in fields:
                 self._set_right(fields["response"])
+            if "item" in fields:
+                _set_item_right(fields["item"])
             telling.say(fields, fields["type"])
             if chunks.empty:
                 yield telling.part()
@@ -76,15 +86,26 @@ class ResponsesAsChat:
         return encode(fields)
 
     def _set_right(self, response: dict[str, Any]) -> None:
+        response["id"] = f"resp_{self.call.id}"
         response["model"] = self._seen.model or self._model
-        if self._seen.usage is None:
-            response["usage"] = None
+        response["usage"] = responses_usage(self._seen.usage) if response.get("status") != "in_progress" else None
+        for item in response.get("output") or []:
+            _set_item_right(item)
 
     def _chunk(self, fields: dict[str, Any]) -> Any:
         if fields.get("usage") is None:
             fields.pop("usage", None)
         fields.pop("object", None)
         return self._library.ModelResponseStream(**fields)
+
+
+def _set_item_right(item: dict[str, Any]) -> None:
+    if item.get("type") != "reasoning":
+        return
+    item.pop("role", None)
+    said = text_of(item.pop("content", None) or [])
+    if not item.get("summary"):
+        item["summary"] = [{"type": "summary_text", "text": said}] if said else []
 
 
 class _Chunks(Reading):
