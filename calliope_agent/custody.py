@@ -109,23 +109,18 @@ def separation(environ: Mapping[str, str]) -> SeparationReport:
     return SeparationReport(True, (f"The agent runs as user {os.geteuid()}, the person as user {person}.",))
 
 
-def enforce_separation(environ: Mapping[str, str], key_names: Collection[str]) -> None:
-    """Raises ConfigError when the operator gave keys, asked for separation, and there is none. ``key_names``: the
-    catalog's variables.
+def enforce_separation(environ: Mapping[str, str], given: Collection[str]) -> None:
+    """For CALLIOPE_REQUIRE_KEY_SEPARATION. ``given`` names what the operator gave: variables, files, commands.
+
+    Raises ConfigError when there is something to protect and no separation.
     """
-    if environ.get(REQUIRE, "").strip().lower() not in {"1", "true", "yes", "on"}:
-        return
-    given = sorted(name for name in key_names for spelled in (name, f"{name}_FILE") if environ.get(spelled))
-    if not given:
-        return
     report = separation(environ)
-    if not report.separated:
+    if given and not report.separated:
         raise ConfigError(
-            f"{REQUIRE} is set, and the person at the terminal could read {', '.join(given)}: "
-            f"{' '.join(report.reasons)} "
-            "Start the container as root, so that the agent gets a user of its own; or run "
-            "the agent as a sidecar container "
-            f"with the keys mounted only there; or take the keys away or unset {REQUIRE}."
+            f"{REQUIRE} is set, and the person at the terminal could read {', '.join(sorted(given))}: "
+            f"{' '.join(report.reasons)} Start the container as root, so that the agent gets a user of its own; or run "
+            "the agent as a sidecar container with the keys mounted only there; or take the keys away; or unset "
+            f"{REQUIRE}."
         )
 
 

@@ -27,10 +27,11 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
-from calliope_agent import __version__, custody, log, paths, tokens
+from calliope_agent import __version__, catalog, custody, log, paths, tokens
 from calliope_agent.agent import Agent
 from calliope_agent.api.app import Edge
 from calliope_agent.errors import ConfigError
+from calliope_agent.keys.need import OWN_PREFIX
 from calliope_agent.paths import Paths
 from calliope_agent.settings import Loaded
 
@@ -70,6 +71,8 @@ def serve(environ: Mapping[str, str], loaded: Loaded) -> int:
         print(f"already running at {already.url}")
         return 0
     custody.harden_process()
+    if loaded.settings.require_key_separation:
+        custody.enforce_separation(environ, _operators_keys(environ))
     bound = bind(loaded)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(environ, loaded, place, bound))
@@ -129,6 +132,18 @@ async def _serve(environ: Mapping[str, str], loaded: Loaded, place: Paths, bound
     finally:
         await service.stop()
     return 0
+
+
+def _operators_keys(environ: Mapping[str, str]) -> set[str]:
+    """What the operator gave: variables, files and commands by name. The person's own files cannot give any."""
+    given: set[str] = set()
+    for provider in catalog.load(catalog.standard(environ, None), environ).providers:
+        for name in (*provider.key_env, *(f"{name}_FILE" for name in provider.key_env)):
+            value = environ.get(name, "").strip()
+            if value and not value.startswith(OWN_PREFIX):
+                given.add(name)
+        given |= {name for name in (provider.credentials, provider.key_file, *provider.key_command[:1]) if name}
+    return given
 
 
 async def _warm(agent: Agent) -> None:

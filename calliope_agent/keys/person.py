@@ -129,6 +129,9 @@ class PersonKeys:
         try:
             return Found(await self._in_ring(lambda: ring.get(provider)), "keyring")
         except ConfigError as exc:
+            # Left alone for a while, so that a keyring which hangs does so once and not for every provider of a
+            # person's.
+            self._probe = (self.clock() + RING_TTL_S, Probe(None, f"the keyring failed: {exc.message}"))
             return Found(trouble=exc.message)
 
     async def _find_in_vault(self, provider: str) -> Found:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from calliope_agent import custody
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import childenv, control, hub, ide, isolated, jupyter, ports, process
 from calliope_agent.launcher.childenv import AgentAccess
@@ -76,6 +78,7 @@ class Launcher:
             "HOME": str(place.agent_home),
         }
         env.pop("CALLIOPE_AGENT_URL", None)
+        env[custody.PERSON_UID] = str(place.account.uid if place.account else os.geteuid())
         argv = isolated.argv("calliope_agent", "serve")
         return Command(argv=argv, env=env, cwd=place.agent_runtime, account=place.agent_account)
 
