@@ -21,16 +21,22 @@ from calliope_agent import catalog as catalogs
 from calliope_agent import errors, settings, tomlfile
 from calliope_agent.catalog import Catalog, Sources, Target
 from calliope_agent.completion.breaker import Breaker
+from calliope_agent.completion.cache import Cache, open_cache
+from calliope_agent.completion.dispatch import Dispatch
 from calliope_agent.completion.flight import Flight
+from calliope_agent.completion.flights import Flights
+from calliope_agent.completion.keeper import Keeper
 from calliope_agent.completion.line import Clockwork, Line
+from calliope_agent.completion.reader import Reader
 from calliope_agent.completion.record import Record, Records
 from calliope_agent.completion.route import Router
+from calliope_agent.completion.wishes import Wishes
 from calliope_agent.keys import Key, KeyStore, UserKeys
 from calliope_agent.paths import Paths
 from calliope_agent.provider import need_of
 from calliope_agent.redact import Redactor
 from calliope_agent.settings import Loaded, Settings
-from calliope_agent.upstream.attempt import Attempt, Call, Door, Wire
+from calliope_agent.upstream.attempt import Attempt, Call, Door, Seen, Wire
 from calliope_agent.upstream.client import Client
 from calliope_agent.upstream.litellm_door import LitellmDoor
 from calliope_agent.upstream.local_models import LocalModels
@@ -66,7 +72,7 @@ class Agent:
             environ, paths.config, _policy(loaded.settings), loaded.settings.keys_passphrase, self.redactor
         )
         self.records = Records()
-        self.flights: set[Flight] = set()
+        self.flights = Flights(loaded.settings.resume_grace_s)
         self.stopping = False
         self.local = LocalModels(loaded.settings.local_model, paths.data, paths.runtime, environ)
         self._own_origins = own_origins
@@ -85,9 +91,10 @@ class Agent:
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self.breaker = Breaker(self._now)
-        self.line = Line(
-            self._door_for, self._find_key, self.breaker, Clockwork(self._now, asyncio.sleep, random.random)
-        )
+        self.keeper = Keeper(_cache(loaded.settings, paths), time.time)
+        clockwork = Clockwork(self._now, asyncio.sleep, random.random)
+        self.line = Line(self._door_for, self._find_key, self._landed, self.breaker, clockwork)
+        self.dispatch = Dispatch(self.line, self.flights, self.keeper, self._find_key, lambda: self.settings)
         self._stamp: object = None
         self._looked_at = float("-inf")
         self._refreshing = asyncio.Lock()
@@ -109,39 +116,35 @@ class Agent:
                 self._looked_at = self._now()
         return self.router
 
-    async def fly(self, call: Call, asked: str | None, *, client_retries: int | None = None) -> Flight:
-        """Route the call and start it. Raises what the route raises, `ServerStopping` while draining."""
+    async def fly(self, call: Call, asked: str | None, wishes: Wishes, *, client_retries: int | None = None) -> Reader:
+        """Route the call and have it served. Raises what the route raises, `ServerStopping` while draining."""
         if self.stopping:
             raise errors.ServerStopping("The agent is stopping. Ask again in a moment.", headers={"retry-after": "1"})
         router = await self.refresh()
         record = self._record(call, asked, client_retries)
         try:
             plan = router.plan(asked, call.kind)
+            record.role, record.asked = plan.role, plan.asked
+            return await self.dispatch.serve(call, plan, wishes, record, router)
         except errors.AgentError as exc:
             record.end("error", exc.status, exc.code, exc.message)
             raise
-        record.role, record.asked = plan.role, plan.asked
-        flight = Flight(call, record)
-        self.flights.add(flight)
-        task = self.line.start(flight, plan, self.settings, router.local())
-        task.add_done_callback(lambda _: self.flights.discard(flight))
-        return flight
 
     async def stop(self, drain_s: float) -> None:
         """Take no new work, let streams finish for ``drain_s`` seconds, then end them with `ServerStopping`."""
         self.stopping = True
         deadline = self._now() + drain_s
-        while self.flights and self._now() < deadline:
-            await asyncio.wait(
-                [asyncio.ensure_future(one.gone()) for one in self.flights], timeout=deadline - self._now()
-            )
-        for flight in list(self.flights):
+        while len(self.flights) and self._now() < deadline:
+            landing = [asyncio.ensure_future(one.gone()) for one in self.flights.running]
+            await asyncio.wait(landing, timeout=deadline - self._now())
+        for flight in self.flights.running:
             flight.stop(errors.ServerStopping("The agent was stopped before the answer was whole. Ask again."))
 
     async def close(self) -> None:
         await self.local.stop()
         for door in self._doors.values():
             await door.close()
+        await self.keeper.close()
 
     async def _refresh(self) -> None:
         stamp = await asyncio.to_thread(catalogs.stamp, self._sources)
@@ -185,6 +188,9 @@ class Agent:
             return await self.keys.require(need)
         return key
 
+    def _landed(self, flight: Flight, target: Target, key: Key | None, seen: Seen) -> None:
+        self.dispatch.keep(flight, target, key, seen)
+
     def _door_for(self, call: Call, target: Target) -> Door:
         provider = target.provider
         native = provider.wire == call.wire and (call.kind == "fim" or call.kind in provider.offers)
@@ -198,6 +204,12 @@ class Agent:
         if provider.base_url is None and provider.wire != "litellm":
             raise errors.Unreachable(f"{provider.title} {provider.missing}.")
         return Place(provider.base_url or "")
+
+
+def _cache(given: Settings, paths: Paths) -> Cache:
+    return open_cache(
+        given.cache, paths.state / "cache", given.cache_max_mb * 1_000_000, store_content=given.store_content
+    )
 
 
 def _policy(given: Settings) -> UserKeys:

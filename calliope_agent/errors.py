@@ -13,6 +13,7 @@
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
     ├── Misdirected 421           Host
+    ├── Cancelled 499             by its caller, with DELETE
     ├── UpgradeRefused 426        websocket where only HTTP is spoken
     ├── ServerStopping 503
     ├── Loop 508                  the agent was asked to call itself
@@ -129,6 +130,13 @@ class Misdirected(AgentError):
 
     status = 421
     code = "misdirected_host"
+
+
+class Cancelled(AgentError):
+    """The answer was cancelled by its caller (``DELETE /v1/streams/{id}``); 499 as nginx has it for such ends."""
+
+    status = 499
+    code = "cancelled"
 
 
 class UpgradeRefused(AgentError):

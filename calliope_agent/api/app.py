@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from calliope_agent import errors
 from calliope_agent.agent import Agent
-from calliope_agent.api import completions, fault, health, models, requests
+from calliope_agent.api import completions, fault, health, models, requests, streams
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.guard import Tokens, check_host, check_origin, check_token
@@ -50,6 +50,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "POST", "/v1/messages/count_tokens", completions.asking("count_tokens"), "complete", "Anthropic token counts"
     ),
+    Endpoint("GET", "/v1/streams/{id}", streams.resumed, "complete", "a stream taken up again (Last-Event-ID)"),
+    Endpoint("DELETE", "/v1/streams/{id}", streams.cancelled, "complete", "an answer cancelled"),
     Endpoint("GET", "/v1/requests", requests.listed, "complete", "why the last answers are what they are"),
     Endpoint("GET", "/v1/requests/{id}", requests.shown, "complete", "why one answer is what it is"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.intake import call_of
 from calliope_agent.api.reply import reply
+from calliope_agent.completion.wishes import wishes_of
 from calliope_agent.errors import Loop
 from calliope_agent.upstream.attempt import Kind
 
@@ -16,10 +17,10 @@ def asking(kind: Kind) -> Handler:
         agent = exchange.agent
         if exchange.headers.get("x-calliope-hop") == agent.hop:
             raise Loop("A provider's base URL is this agent itself. Correct it; `calliope-agent doctor` names it.")
+        wishes = wishes_of(exchange.headers)
         call, asked = call_of(await exchange.body(), kind, exchange.headers, exchange.id)
-        flight = await agent.fly(call, asked, client_retries=_retries(exchange))
-        settings = agent.settings
-        await reply(flight, exchange.caller, settings.first_byte_hold_s, settings.drain_s)
+        reader = await agent.fly(call, asked, wishes, client_retries=_retries(exchange))
+        await reply(reader, exchange.caller, exchange.patience)
 
     return handle
 

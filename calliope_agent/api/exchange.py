@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.intake import read_body
-from calliope_agent.api.reply import Caller
+from calliope_agent.api.reply import Caller, Patience
 
 JSON = "application/json"
 
@@ -39,6 +39,11 @@ class Exchange:
     def path(self) -> Mapping[str, str]:
         found: Mapping[str, str] = self.asgi.get("path_params", {})
         return found
+
+    @property
+    def patience(self) -> Patience:
+        settings = self.agent.settings
+        return Patience(settings.first_byte_hold_s, settings.drain_s)
 
     async def body(self) -> bytes:
         """Raises as `read_body` does."""

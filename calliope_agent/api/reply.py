@@ -20,11 +20,20 @@ from starlette.types import Message, Receive, Scope, Send
 
 from calliope_agent.api import fault
 from calliope_agent.completion.flight import Flight
+from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import sse
 
 PING_S = 10
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: how long a stream's status is held open, and how long streams may finish at a stop."""
+
+    hold_s: float
+    drain_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +45,50 @@ class Caller:
     send: Send
 
 
-async def reply(flight: Flight, caller: Caller, hold_s: float, drain_s: float) -> None:
-    """Serve the flight to its caller. Raises the flight's error while its status can still be told."""
-    flight.join()
+async def reply(reader: Reader, caller: Caller, patience: Patience) -> None:
+    """Serve a flight to one reader. Raises the flight's error while its status can still be told."""
+    reader.join()
     try:
         async with _leaving(caller.receive) as left:
-            if flight.call.stream:
-                await _stream(flight, caller, left, hold_s, drain_s)
+            if reader.flight.call.stream:
+                await _stream(reader, caller, left, patience)
             else:
-                await _plain(flight, caller, left)
+                await _plain(reader, caller, left)
     finally:
-        flight.leave()
+        reader.leave()
 
 
-async def _plain(flight: Flight, caller: Caller, left: asyncio.Task[None]) -> None:
+async def _plain(reader: Reader, caller: Caller, left: asyncio.Task[None]) -> None:
+    flight = reader.flight
     await _settled(flight, left, None)
     if flight.error is not None:
         raise flight.error
     if flight.plain is not None:
-        response = Response(flight.plain.body, 200, headers_of(flight), flight.plain.content_type)
+        reader.told()
+        response = Response(flight.plain.body, 200, headers_of(reader), flight.plain.content_type)
         await response(caller.scope, caller.receive, caller.send)
 
 
-async def _stream(flight: Flight, caller: Caller, left: asyncio.Task[None], hold_s: float, drain_s: float) -> None:
-    await _settled(flight, left, hold_s)
+async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], patience: Patience) -> None:
+    flight = reader.flight
+    await _settled(flight, left, patience.hold_s)
     if left.done():
         return
     if flight.error is not None and not flight.committed:
         raise flight.error
+    reader.told()
 
     async def receive() -> Message:
         await left
         return {"type": "http.disconnect"}
 
     response = EventSourceResponse(
-        _bytes(flight),
-        headers={**STREAM_HEADERS, **headers_of(flight)},
+        _bytes(reader),
+        headers={**STREAM_HEADERS, **headers_of(reader)},
         ping=PING_S,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
         sep="\n",
-        shutdown_grace_period=drain_s + 2,
+        shutdown_grace_period=patience.drain_s + 2,
     )
     await response(caller.scope, receive, caller.send)
 
@@ -88,33 +101,50 @@ async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | Non
         settled.cancel()
 
 
-async def _bytes(flight: Flight) -> AsyncIterator[bytes]:
+async def _bytes(reader: Reader) -> AsyncIterator[bytes]:
     """The stream's bytes: never a silent end, never an end that the provider did not speak."""
+    flight = reader.flight
     shape = fault.shape_of_kind(flight.call.kind)
+    numbered = flight.grace_s is not None
+    last = reader.start
     if not flight.settled.is_set():
         yield sse.PING
     try:
-        async for frames in flight.frames():
-            yield b"".join(frames)
+        async for number, frames in reader.frames():
+            last = number + len(frames)
+            yield _numbered(frames, number) if numbered else b"".join(frames)
     except AgentError as exc:
-        yield fault.event(exc, shape, flight.call.id)
+        yield fault.event(exc, shape, reader.id)
         return
-    for note in flight.record.notes:
-        yield sse.comment(note)
-    if shape == "openai":
-        yield sse.DONE_FRAME
+    ending = [sse.comment(note) for note in flight.record.notes]
+    if shape == "openai" and last <= flight.log.next_number:
+        ending.append(sse.with_id(sse.DONE_FRAME, last) if numbered else sse.DONE_FRAME)
+    if ending:
+        yield b"".join(ending)
 
 
-def headers_of(flight: Flight) -> dict[str, str]:
+def _numbered(frames: list[bytes], first: int) -> bytes:
+    return b"".join(sse.with_id(frame, number) for number, frame in enumerate(frames, first))
+
+
+def headers_of(reader: Reader) -> dict[str, str]:
     """What is known when the headers go out: who answers, why not the first, and the times so far."""
-    record = flight.record
-    headers = {"x-request-id": flight.call.id, "server-timing": record.server_timing()}
+    record = reader.record
+    headers = {
+        "x-request-id": reader.id,
+        "cache-status": record.cache_status(),
+        "server-timing": record.server_timing(),
+    }
     if record.target is not None:
         headers["x-calliope-target"] = _plain_ascii(record.target)
     if record.fallback_cause is not None:
         headers["x-calliope-fallback"] = _plain_ascii(record.fallback_cause)
     if record.notes:
         headers["x-calliope-note"] = _plain_ascii("; ".join(record.notes))
+    if record.age_s is not None:
+        headers["age"] = str(record.age_s)
+    if reader.flight.grace_s is not None:
+        headers["x-calliope-stream"] = reader.flight.call.id
     return headers
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from calliope_agent.completion.eventlog import EventLog
+from calliope_agent.completion.wishes import Wishes
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream.attempt import Call, Plain
 
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from calliope_agent.completion.record import Record
 
 UNREAD_BYTES = 1 << 20
+KEPT_BYTES = 16 << 20
 
 
 class Flight:
     """``settled`` is set when the first content is there, the answer is whole, or it failed: the status is known then."""
 
-    def __init__(self, call: Call, record: Record, *, keep: bool = False, bound: int = UNREAD_BYTES) -> None:
+    def __init__(self, call: Call, record: Record, wishes: Wishes | None = None, *, keep: bool = False) -> None:
         self.call = call
         self.record = record
-        self.log = EventLog(keep=keep, bound=bound)
+        self.wishes = wishes or Wishes()
+        self.log = EventLog(keep=keep, bound=KEPT_BYTES if keep else UNREAD_BYTES)
         self.settled = asyncio.Event()
         self.committed = False
         self.error: AgentError | None = None

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 AWAY = (errors.Unreachable, errors.UpstreamTimeout, errors.CircuitOpen, errors.Overloaded)
 FindKey = Callable[[Target], Awaitable[Key | None]]
+Landed = Callable[[Flight, Target, Key | None, Seen], None]
 DoorFor = Callable[[Call, Target], Door]
 
 
@@ -50,6 +51,7 @@ class Line:
 
     door_for: DoorFor
     find_key: FindKey
+    landed: Landed
     breaker: Breaker
     clockwork: Clockwork
 
@@ -189,7 +191,7 @@ class _Run:
         attempt = Attempt(self.flight.call, target, key.value if key else None, _limits(target, self.settings), Seen())
         noted = self.record.begin(target.name, key.label if key else None)
         try:
-            await self._through_door(attempt, deadline)
+            await self._through_door(attempt, key, deadline)
         except errors.UpstreamError as exc:
             _note_end(noted, attempt.seen, self.record, exc)
             self.line.breaker.failed(target.name, exc)
@@ -202,16 +204,16 @@ class _Run:
         _note_end(noted, attempt.seen, self.record)
         self.line.breaker.succeeded(target.name)
 
-    async def _through_door(self, attempt: Attempt, deadline: asyncio.Timeout) -> None:
+    async def _through_door(self, attempt: Attempt, key: Key | None, deadline: asyncio.Timeout) -> None:
         self.record.target = attempt.target.name
+        plain = None
         if attempt.call.stream:
             await self._stream(attempt, deadline)
-            self._remember(attempt)
-            self.flight.land()
-            return
-        plain = await self.line.door_for(attempt.call, attempt.target).plain(attempt)
+        else:
+            plain = await self.line.door_for(attempt.call, attempt.target).plain(attempt)
         self._remember(attempt)
         self.flight.land(plain)
+        self.line.landed(self.flight, attempt.target, key, attempt.seen)
 
     async def _stream(self, attempt: Attempt, deadline: asyncio.Timeout) -> None:
         held: list[bytes] = []

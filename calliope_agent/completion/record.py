@@ -46,6 +46,7 @@ class Record:
     message: str | None = None
     fallback_cause: str | None = None
     cache: CacheDecision = "bypass"
+    age_s: int | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ttft_ms: float | None = None
@@ -104,6 +105,7 @@ class Record:
             "message": self.message,
             "fallback_cause": self.fallback_cause,
             "cache": self.cache,
+            "age_s": self.age_s,
             "attempts": [_attempt_dict(one) for one in self.attempts],
             "notes": list(self.notes),
             "ttft_ms": _rounded(self.ttft_ms),
@@ -113,6 +115,18 @@ class Record:
             "usage": self.usage,
             "client_retries": self.client_retries,
         }
+
+    def cache_status(self) -> str:
+        """The Cache-Status header (RFC 9211)."""
+        told = {
+            "hit": "hit",
+            "miss": "fwd=uri-miss",
+            "join": "fwd=uri-miss; collapsed",
+            "replay": "hit; detail=idempotency-key",
+            "typed-through": "hit; detail=typed-through",
+            "bypass": "fwd=bypass",
+        }
+        return f"calliope-agent; {told[self.cache]}"
 
     def server_timing(self) -> str:
         """The Server-Timing header (W3C): our own share and each attempt, in milliseconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,6 @@ from tests.agents import ServedAgent, chat, message, pointed_at
 from tests.upstream import ScriptedProvider, text
 
 SHAPES = [("/v1/chat/completions", chat()), ("/v1/messages", message())]
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as scripted:
-        yield scripted
-
-
-@pytest.fixture
-async def agent(provider: ScriptedProvider, tmp_path: Path) -> AsyncIterator[ServedAgent]:
-    async with ServedAgent(tmp_path, pointed_at(provider)) as served:
-        yield served
 
 
 def told(body: Any, path: str) -> tuple[str, str]:
