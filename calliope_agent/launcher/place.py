@@ -4,8 +4,8 @@ Decisions
 1. Root in a container becomes three: the launcher stays root, Jupyter and IDE are the person (``calliope``), the agent
    is its own account (``calliope-agent``), so that no process of the person's ever held a provider's key. Root
    elsewhere (a developer's machine) stays one.
-2. The tokens of the agent are the operator's when set; otherwise new with each launcher, in memory and in the
-   children's environment only.
+2. The tokens of the agent are the operator's when set, otherwise those in its runtime directory, where the commands of
+   a terminal find them; the launcher makes them, so that the IDE need not wait for the agent.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
         bind=hub.bind or (_address(extra, container=container), chosen.port),
         tls=bool(environ.get("JUPYTERHUB_SSL_CERTFILE")) or urlsplit(hub.service_url).scheme == "https",
         token=chosen.token or Secret(secrets.token_urlsafe(32)),
-        agent=_access(chosen, port),
-        manage_token=chosen.manage_token or _new_token(),
+        agent=_access(chosen, port, agent_runtime / "token", agent_account),
+        manage_token=chosen.manage_token or runtime.token(agent_runtime / "manage-token", agent_account),
         agent_port=port,
         ide=home_of_ide,
         ide_install=lambda: ide_install.find(_data_dir(chosen, environ, home)),
@@ -155,10 +155,11 @@ def _address(extra: Sequence[str], *, container: bool) -> str:
     return "0.0.0.0" if container else "127.0.0.1"  # noqa: S104 - a published port
 
 
-def _access(chosen: Options, port: int) -> AgentAccess | None:
+def _access(chosen: Options, port: int, file: Path, account: Account | None) -> AgentAccess | None:
     if not chosen.all_components:
         return None
-    return AgentAccess(chosen.agent_url or f"http://127.0.0.1:{port}", chosen.agent_token or _new_token())
+    token = chosen.agent_token or runtime.token(file, account)
+    return AgentAccess(chosen.agent_url or f"http://127.0.0.1:{port}", token)
 
 
 def _identity(home: Path, place: Path, hub: Hub, account: Account | None) -> dict[str, str]:
@@ -181,7 +182,3 @@ def _account(name: str) -> Account | None:
     except KeyError:
         return None
     return Account(entry.pw_uid, entry.pw_gid, name, Path(entry.pw_dir))
-
-
-def _new_token() -> Secret:
-    return Secret("cal-" + secrets.token_urlsafe(32))

@@ -6,11 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import stat
 from pathlib import Path
 
+from calliope_agent import parse
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher.process import Account
+from calliope_agent.secret import Secret
 
 LONGEST = 90  # leaves room for a socket's name within the 107 bytes of sun_path (unix(7))
 
@@ -44,6 +47,22 @@ def for_sockets(runtime: Path) -> Path:
         return below
     mark = hashlib.sha256(os.fsencode(runtime)).hexdigest()[:16]
     return Path("/tmp") / f"calliope-{os.geteuid()}-{mark}" / "person"  # noqa: S108 - `make` checks owner and link
+
+
+def token(file: Path, account: Account | None = None) -> Secret:
+    """The token in a file of the agent's, made when there is none. Raises `ConfigError` when it cannot be used."""
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "r+", encoding="ascii") as opened:
+            text = opened.read().strip()
+            if not text:
+                text = "cal-" + secrets.token_urlsafe(32)
+                opened.write(text + "\n")
+            if account is not None:
+                os.fchown(opened.fileno(), account.uid, account.gid)
+        return parse.token(text)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{file} holds no token and cannot be written: {exc}. Remove it, then start again.") from exc
 
 
 class Claim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -218,3 +219,26 @@ def _read(reader: io.BufferedReader, *, head: bool) -> Answer:
     else:
         answer.body = reader.read()
     return answer
+
+
+async def terminal_environment(stack: Stack) -> dict[str, str]:
+    """What a terminal of Jupyter's holds, asked in a real one."""
+    async with stack.session() as session:
+        async with session.post(stack.url("api/terminals")) as answer:
+            name = (await answer.json())["name"]
+        script = "import json,os;print('BE'+'GIN'+json.dumps(dict(os.environ))+'E'+'ND')"
+        async with session.ws_connect(stack.url(f"terminals/websocket/{name}")) as terminal:
+            await terminal.send_json(["stdin", f'{sys.executable} -c "{script}"\r'])
+            text = ""
+            while "END" not in text:
+                kind, *rest = await asyncio.wait_for(terminal.receive_json(), 20)
+                text += rest[0] if kind == "stdout" else ""
+        await session.delete(stack.url(f"api/terminals/{name}"))
+    told: dict[str, str] = json.loads(text[text.index("BEGIN") + 5 : text.index("END")].replace("\r\n", ""))
+    return told
+
+
+def login(stack: Stack) -> str:
+    """A Cookie header of a stand-alone login."""
+    answer = stack.get(f"?token={TOKEN}", {})
+    return "; ".join(value.partition(";")[0] for value in answer.all("Set-Cookie"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.stack import TOKEN, Stack, alive, free_port, running, wait_for
+from tests.launcher.stack import TOKEN, Stack, alive, free_port, running, terminal_environment, wait_for
 
 
 @pytest.fixture
@@ -182,7 +181,7 @@ def test_the_home_is_prepared_and_survives(tmp_path: Path) -> None:
 
 def test_terminals_and_notebooks_hold_no_secret(alone: Stack) -> None:
     """The environment that Jupyter hands to what it starts, seen from a real terminal."""
-    found = asyncio.run(_terminal_environment(alone))
+    found = asyncio.run(terminal_environment(alone))
     assert "JUPYTER_TOKEN" not in found
     assert "WAIIDE_CONTROL_FD" not in found
     assert not {name for name in found if name.endswith(("_API_KEY", "_API_TOKEN"))}
@@ -193,19 +192,3 @@ def test_the_ide_holds_no_secret(alone: Stack) -> None:
     environ = alone.get("x").json()["environ"]
     assert not {name for name, value in environ.items() if "provider-key" in value or TOKEN in value}
     assert environ["JUPYTERHUB_USER"] == "alice"
-
-
-async def _terminal_environment(stack: Stack) -> dict[str, str]:
-    async with stack.session() as session:
-        async with session.post(stack.url("api/terminals")) as answer:
-            name = (await answer.json())["name"]
-        script = "import json,os;print('BE'+'GIN'+json.dumps(dict(os.environ))+'E'+'ND')"
-        async with session.ws_connect(stack.url(f"terminals/websocket/{name}")) as terminal:
-            await terminal.send_json(["stdin", f'{sys.executable} -c "{script}"\r'])
-            text = ""
-            while "END" not in text:
-                kind, *rest = await asyncio.wait_for(terminal.receive_json(), 20)
-                text += rest[0] if kind == "stdout" else ""
-        await session.delete(stack.url(f"api/terminals/{name}"))
-    told: dict[str, str] = json.loads(text[text.index("BEGIN") + 5 : text.index("END")].replace("\r\n", ""))
-    return told

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from calliope_agent.launcher.headers import SECURITY
-from tests.launcher.stack import TOKEN, Stack, read_answer
+from tests.launcher.stack import TOKEN, Stack, login, read_answer
 
 FROM_BROWSER = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
@@ -290,8 +290,3 @@ def test_a_token_in_the_address_moves_to_the_cookie(alone: Stack) -> None:
 def test_a_foreign_host_is_refused(alone: Stack) -> None:
     """DNS rebinding: a page's own name that points to 127.0.0.1."""
     assert alone.get("x", {"Host": "evil.example", "Authorization": f"token {TOKEN}"}).status == 403
-
-
-def login(stack: Stack) -> str:
-    answer = stack.get(f"?token={TOKEN}", {})
-    return "; ".join(value.partition(";")[0] for value in answer.all("Set-Cookie"))

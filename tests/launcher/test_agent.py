@@ -1,0 +1,146 @@
+"""The agent behind the launcher: its door, its streams, what a person's tools get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.launcher.stack import Stack, login, running, terminal_environment, wait_for
+from tests.upstream import ScriptedProvider, text
+
+LIFE: Any = {"scope": "module", "loop_scope": "module"}
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+KEY = "sk-provider-canary-0123"
+CHAT = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Hello"}], "temperature": 1}
+
+
+@pytest_asyncio.fixture(**LIFE)
+async def provider() -> AsyncIterator[ScriptedProvider]:
+    async with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest_asyncio.fixture(**LIFE)
+async def stack(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    environ = {
+        "USE_ALL_COMPONENTS": "true",
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": provider.base_url,
+        "CALLIOPE_CHAT_MODEL": "openai/scripted-model",
+        "WAIIDE_IDLE_SHUTDOWN_S": "3600",
+    }
+    found = Stack(tmp_path_factory.mktemp("agent"), environ)
+    context = running(found)
+    await asyncio.to_thread(context.__enter__)
+    await asyncio.to_thread(wait_for, lambda: found.services()["agent"]["status"] == "running", "the agent")
+    yield found
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def test_the_door_adds_the_manage_token_and_shows_no_secret(stack: Stack) -> None:
+    told = stack.get("calliope/api/health")
+    assert told.status == 200
+    assert "streams" in told.json()
+    assert told.get("Content-Security-Policy") == "frame-ancestors 'none'"
+    assert stack.get("calliope/api/health", {}).status in (302, 403)
+    manage = (stack.folder / "run" / "manage-token").read_text().strip()
+    for path in ("calliope/api/health", "api/status", "api", "x"):
+        body = stack.get(path).body.decode()
+        assert manage not in body
+        assert KEY not in body
+
+
+async def test_changes_by_cookie_want_the_page_s_token(stack: Stack) -> None:
+    cookie = login(stack)
+    for headers in ({}, {"X-Calliope-Write-Token": "guessed"}):
+        answer = stack.ask("PATCH", "calliope/api/settings", {"Cookie": cookie, **headers}, b"{}")
+        assert answer.status == 403
+        assert b"write token" in answer.body
+
+
+async def test_the_page_opens_in_no_frame(stack: Stack) -> None:
+    html = {"Cookie": login(stack), "Accept": "text/html", "Sec-Fetch-Site": "same-origin", "Referer": stack.url("")}
+    framed = {**html, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    fetched = {**html, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    for headers in (framed, fetched):
+        assert stack.get("calliope/", headers).status == 403
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "application/json, text/event-stream"])
+async def test_each_chunk_comes_when_it_is_sent(stack: Stack, provider: ScriptedProvider, accept: str) -> None:
+    """The provider sends its second piece only after the first has arrived here."""
+    gate = asyncio.Event()
+    provider.script(text("one", "two").hold(gate, before=1))
+    async with stack.session() as session:
+        headers = {"Accept": accept}
+        async with session.post(stack.url("calliope/v1/chat/completions"), json=CHAT, headers=headers) as answer:
+            assert answer.status == 200
+            seen = b""
+            async with asyncio.timeout(10):
+                while b'"one"' not in seen:
+                    seen += await answer.content.readany()
+            assert b'"two"' not in seen
+            gate.set()
+            assert b'"two"' in await answer.content.read()
+
+
+async def test_stop_reaches_the_provider(stack: Stack, provider: ScriptedProvider) -> None:
+    provider.script(text("word").stall_after(1))
+    number = provider.calls
+    async with stack.session() as session, session.post(stack.url("calliope/v1/chat/completions"), json=CHAT) as answer:
+        await answer.content.readany()
+    await provider.client_gone(number, timeout=2)
+
+
+async def test_a_running_stream_is_seen_as_activity(stack: Stack, provider: ScriptedProvider) -> None:
+    provider.script(text("word").stall_after(1))
+    before = stack.get("api/status").json()["last_activity"]
+    async with aiohttp.ClientSession() as session:
+        token = (stack.folder / "run" / "token").read_text().strip()
+        url = f"http://127.0.0.1:{stack.agent_port}/v1/chat/completions"
+        async with session.post(url, json=CHAT, headers={"Authorization": f"Bearer {token}"}) as answer:
+            await answer.content.readany()
+            moved = lambda: stack.get("api/status").json()["last_activity"] > before  # noqa: E731
+            await asyncio.to_thread(wait_for, moved, "activity", 15)
+
+
+async def test_tools_in_a_terminal_reach_the_agent_without_a_key(stack: Stack, provider: ScriptedProvider) -> None:
+    provider.script(text("from the agent"))
+    environ = await terminal_environment(stack)
+    assert KEY not in environ.values()
+    script = (
+        "import openai; c=openai.OpenAI(); "
+        "print(c.chat.completions.create(model='chat', messages=[{'role':'user','content':'x'}]).choices[0].message.content)"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore", "-c", script, env=environ, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(child.communicate(), 50)
+    assert out.decode().strip() == "from the agent"
+
+
+async def test_the_command_line_of_a_terminal_finds_the_agent(stack: Stack) -> None:
+    environ = await terminal_environment(stack)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "calliope_agent", "status", env=environ, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(child.communicate(), 50)
+    assert child.returncode == 0, out
+
+
+async def test_a_killed_agent_comes_back_at_the_same_address(stack: Stack) -> None:
+    before = stack.services()["agent"]
+    os.kill(before["pid"], signal.SIGKILL)
+    await asyncio.to_thread(wait_for, lambda: stack.services()["agent"].get("restarts") == 1, "the restart")
+    await asyncio.to_thread(wait_for, lambda: stack.services()["agent"]["status"] == "running", "the agent")
+    assert stack.services()["agent"]["port"] == before["port"]
+    assert json.loads(stack.get("calliope/api/health").body)["status"] in ("ready", "degraded")
