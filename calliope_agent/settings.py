@@ -91,10 +91,18 @@ class Settings:
         "CALLIOPE_OFFLINE", "off", parse.one_of("off", "local"), "local: the local model answers when a role's are away"
     )
     user_keys: str = setting(
-        "CALLIOPE_USER_KEYS", "allow", parse.one_of("deny", "allow", "override"), "whether a person's own keys count"
+        "CALLIOPE_USER_KEYS",
+        "allow",
+        parse.one_of("deny", "allow", "override"),
+        "whether a person's own keys count",
+        in_file=False,
     )
     require_key_separation: bool = setting(
-        "CALLIOPE_REQUIRE_KEY_SEPARATION", False, parse.flag, "refuse operator keys that the person could read"
+        "CALLIOPE_REQUIRE_KEY_SEPARATION",
+        False,
+        parse.flag,
+        "refuse operator keys that the person could read",
+        in_file=False,
     )
     cache: str = setting("CALLIOPE_CACHE", "on", parse.one_of("off", "on", "all"), "which answers are kept")
     cache_ttl_s: float = setting("CALLIOPE_CACHE_TTL_S", 86_400.0, parse.seconds, "how long an answer is kept")
@@ -133,8 +141,13 @@ class Settings:
     metrics_token: Secret | None = setting(
         "CALLIOPE_METRICS_TOKEN", None, parse.token, "a token that reads /metrics only", secret=True, in_file=False
     )
+    # Not in config.toml, which is the person's: files of this folder may name the operator's variables, files and commands.
     providers_dir: Path = setting(
-        "CALLIOPE_PROVIDERS_DIR", Path("/etc/calliope/providers.d"), Path, "the operator's provider files"
+        "CALLIOPE_PROVIDERS_DIR",
+        Path("/etc/calliope/providers.d"),
+        Path,
+        "the operator's provider files",
+        in_file=False,
     )
     config_dir: Path | None = setting("CALLIOPE_CONFIG_DIR", None, Path, "keys, config.toml", in_file=False)
     data_dir: Path | None = setting("CALLIOPE_DATA_DIR", None, Path, "the local model, the IDE", in_file=False)
@@ -156,6 +169,7 @@ class Loaded:
 OTHER_NAMES = frozenset({
     "WAIIDE_IDE_COMMAND", "WAIIDE_RESTART_ROLE", "WAIIDE_IDLE_SHUTDOWN_S", "WAIIDE_IDE_TCP",
     "WAIIDE_EXTENSIONS_GALLERY", "WAIIDE_ALLOW_SHARED", "WAIIDE_PASS_ENV", "CALLIOPE_TEST_WEIGHTS",
+    "CALLIOPE_PERSON_UID",
 })  # fmt: skip
 
 

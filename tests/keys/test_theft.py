@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from calliope_agent import catalog
+from calliope_agent.cli.place import loaded
 from calliope_agent.keys import KeyStore
 from calliope_agent.provider import need_of
+from calliope_agent.settings import Settings
 from tests.agents import OPENAI_KEY, ServedAgent, chat, pointed_at
 from tests.upstream import ScriptedProvider, status
 
@@ -96,6 +98,17 @@ async def test_a_running_agent_sends_the_operators_key_to_the_operators_address_
     assert OPENAI_KEY in seen_by(honest)
     assert evil.calls > 0, "the bait was taken, so that what follows means something"
     assert "canary" not in seen_by(evil)
+
+
+@pytest.mark.parametrize("setting", ["providers_dir", "user_keys", "require_key_separation"])
+def test_a_persons_settings_cannot_take_the_operators_place(tmp_path: Path, setting: str) -> None:
+    """A folder named by ``providers_dir`` counts as the operator's: from a person's file it would open every key."""
+    values = {"providers_dir": tmp_path, "user_keys": "override", "require_key_separation": "true"}
+    environ = {"CALLIOPE_CONFIG_DIR": str(tmp_path)}
+    (tmp_path / "config.toml").write_text(f'{setting} = "{values[setting]}"\n')
+    found = loaded(environ)
+    assert getattr(found.settings, setting) == getattr(Settings(), setting)
+    assert [problem for problem in found.problems if f"no setting '{setting}'" in problem]
 
 
 async def test_a_stored_key_does_not_follow_a_changed_address(
