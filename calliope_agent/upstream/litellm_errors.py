@@ -70,7 +70,7 @@ _NAMED: Final[Mapping[str, tuple[_Kind, str]]] = {
     "google.DefaultCredentialsError": (errors.KeyMissing, _CREDENTIALS),
     "builtins.ImportError": (
         errors.Unreachable,
-        "A library that this provider needs is not installed: pip install 'calliope-agent[bedrock,vertex]'.",
+        "A library that this provider needs is not installed: pip install 'calliope-agent[vertex]'.",
     ),
 }
 

@@ -284,6 +284,14 @@ async def test_what_one_read_gave_is_told_in_one_write() -> None:
     assert len(burst) < 100
 
 
+@EVERY_ROUTE
+async def test_an_answer_may_repeat_itself(route: str) -> None:
+    async with rig() as made:
+        made.scripted.script(text(*["----"] * 300))
+        told = await made.frames(made.attempt(route, "chat", {"messages": HI, "stream": True}))
+    assert told.count(b"----") == 300
+
+
 async def test_the_embedded_models_socket_is_reached(tmp_path: Path) -> None:
     async with rig(unix_socket=tmp_path / "model.sock") as made:
         attempt = made.attempt("openai", "messages", {"messages": HI, "max_tokens": 5, "stream": True})
