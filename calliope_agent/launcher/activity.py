@@ -1,9 +1,11 @@
 """What counts as activity: a request, a keystroke, a busy kernel, a running answer; not an idle tab.
 
 Decisions
-1. VS Code's websocket carries its own frames (``src/vs/base/parts/ipc/common/ipc.net.ts``: one byte of kind, two ids, a
-   length, 13 bytes in all). Acknowledgements and keep-alives come from every open tab every few seconds and are not
-   counted.
+1. VS Code's websocket carries its own frames (``ipc.net.ts``: one byte of kind, two ids, a length, 13 bytes in all).
+   Acknowledgements and keep-alives come from every open tab every few seconds. Of the regular frames an idle tab was
+   seen to send (code-server 4.139, two minutes untouched): answers to what the extension host asked (``rpcProtocol.ts``:
+   kinds 5 and 7 to 12), five pings of the channel ``telemetry`` each minute, and the news that its window is inactive.
+   All these are not counted; everything else is.
 2. The hub's proxy counts every websocket byte and the hub believes the later of the two clocks, so a culler of the
    hub's never ends a server with an open tab. Hence the launcher's own clock.
 """
@@ -14,6 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 HEADER = 13
+ANSWERS = frozenset({5, 7, 8, 9, 10, 11, 12})
+PING, WINDOW = b"telemetry\x01\x04ping", b"$onDidChangeWindowActive"
 QUIET_KINDS = frozenset({0, 3, 6, 7, 8, 9})  # None, Ack, ReplayRequest, Pause, Resume, KeepAlive
 
 
@@ -23,10 +27,17 @@ def is_quiet(message: str | bytes | None) -> bool:
         return message == b""
     rest = memoryview(message)
     while len(rest) >= HEADER:
-        if rest[0] not in QUIET_KINDS:
+        end = HEADER + int.from_bytes(rest[9:13], "big")
+        if rest[0] not in QUIET_KINDS and not _is_idle_talk(bytes(rest[HEADER:end])):
             return False
-        rest = rest[HEADER + int.from_bytes(rest[9:13], "big") :]
+        rest = rest[end:]
     return True
+
+
+def _is_idle_talk(body: bytes) -> bool:
+    if len(body) >= 5 and body[0] in ANSWERS and body[1] == 0:  # a request's number, big-endian, follows the kind
+        return True
+    return len(body) < 64 and (PING in body or (WINDOW in body and body.endswith(b"[false]")))
 
 
 def note(settings: dict[str, Any], source: str, now: datetime) -> None:

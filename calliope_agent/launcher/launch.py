@@ -183,6 +183,8 @@ class Launcher:
     async def _stop(self) -> None:
         self._changed()
         await self._front.close()
+        if self._place.relay is not None:
+            self._place.relay.close()
         await self._work.stop(("agent", "ide"), AGENT_DRAIN_S)
         await self._work.stop(("jupyter",), JUPYTER_GRACE_S)
         self._work.kill_the_rest()

@@ -10,6 +10,7 @@ Decisions
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import secrets
@@ -81,6 +82,7 @@ class Place:
         tcp = self.ide.tcp
         return {
             "ide": {"socket": None if tcp else str(self.ide.socket), "port": tcp[1] if tcp else None},
+            "ide_static": self._ide_static(),
             "ide_port": self.options.ide_port,
             "port": self.bind[1],
             "agent_url": self.agent.url if self.agent else "",
@@ -93,6 +95,17 @@ class Place:
             "allow_shared": self.options.allow_shared,
             "idle_shutdown_s": self.options.idle_shutdown_s,
         }
+
+    def _ide_static(self) -> str:
+        """Where our VS Code keeps its static files: below a folder named after its build."""
+        install = None if self.options.ide_command not in ((), ide.OURS) else self.ide_install()
+        if install is None:
+            return ""
+        try:
+            product = json.loads((install.vscode / "product.json").read_bytes())
+            return f"{product['quality']}-{product['commit']}/"
+        except (OSError, ValueError, KeyError):
+            return ""
 
 
 def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:

@@ -171,7 +171,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         has_body = incoming.get("Content-Length", "0") != "0" or "Transfer-Encoding" in incoming
         async with self.backend.session().request(
             str(request.method),
-            self.backend.url(self._target()),
+            self.backend.url(self.target()),
             headers=self.outgoing(),
             data=self._chunks() if has_body else None,
             allow_redirects=False,
@@ -192,7 +192,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         while body is not None and (chunk := await body.get()) is not None:
             yield chunk
 
-    def _target(self) -> str:
+    def target(self) -> str:
         return "/" + str(self.request.uri).removeprefix(self.prefix)
 
     def get_cookies_set(self) -> headers.Pairs:
@@ -206,7 +206,7 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         sent = [(name, value) for name, value in self.outgoing() if not name.lower().startswith("sec-websocket")]
         try:
             self._upstream = await self.backend.session().ws_connect(
-                self.backend.url(self._target()),
+                self.backend.url(self.target()),
                 headers=sent,
                 protocols=[word for word in offered if word],
                 max_msg_size=MESSAGE_LIMIT,

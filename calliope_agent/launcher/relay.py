@@ -24,11 +24,16 @@ REFUSAL = b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection:
 class Relay:
     def __init__(self, port: int, target: Path) -> None:
         self._port, self._target = port, target
+        self._server: asyncio.Server | None = None
         self._hosts = {f"{name}{end}".encode() for name in ("127.0.0.1", "localhost") for end in ("", f":{port}")}
 
     async def open(self) -> None:
         """Raises OSError."""
-        await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=HEAD_LIMIT)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=HEAD_LIMIT)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

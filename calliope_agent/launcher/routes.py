@@ -130,6 +130,11 @@ class IdeUnderProxy(IdeRoot):
     def prefix(self) -> str:
         return f"{self.base_url}proxy/{self.session.ide_port}/"
 
+    def target(self) -> str:
+        """``static/X``, as the reference has it, is below the build's own folder in today's VS Code."""
+        path = super().target()
+        return f"/{self.session.ide_static}{path[1:]}" if path.startswith("/static/") else path
+
 
 class AgentDoor(Door):
     """``/calliope/``: the agent's settings page and API for the owner."""

@@ -1,0 +1,83 @@
+"""Which folder is the home, and that nothing is done through a link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from calliope_agent.errors import ConfigError
+from calliope_agent.launcher import home, runtime
+from calliope_agent.launcher.home import COMPOSE_HOME
+
+
+def test_the_compose_file_s_mount_is_the_home() -> None:
+    environ = {"HOME": "/root"}
+    chosen = home.choose(environ, "alice", container=True, is_mount=lambda path: path == COMPOSE_HOME)
+    assert chosen == COMPOSE_HOME
+
+
+def test_a_spawner_s_mount_is_the_home_even_beside_the_other() -> None:
+    chosen = home.choose({"HOME": "/home/calliope"}, "alice", container=True, is_mount=lambda _path: True)
+    assert chosen == Path("/home/alice")
+
+
+def test_a_home_that_somebody_set_stays() -> None:
+    for container in (True, False):
+        assert home.choose({"HOME": "/mnt/a"}, "alice", container=container, is_mount=lambda _path: True) == Path(
+            "/mnt/a"
+        )
+
+
+@pytest.mark.parametrize("user", ["../root", "a/b", "..", "."])
+def test_a_user_s_name_is_no_path(user: str) -> None:
+    with pytest.raises(ConfigError, match="JUPYTERHUB_USER"):
+        home.choose({"HOME": "/"}, user, container=True, is_mount=lambda _path: False)
+
+
+def test_without_a_home_it_is_said() -> None:
+    with pytest.raises(ConfigError, match="HOME is not set"):
+        home.choose({}, "", container=False, is_mount=lambda _path: False)
+
+
+def test_a_home_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "home").symlink_to("elsewhere")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        home.prepare(tmp_path / "home", None)
+
+
+def test_a_missing_home_is_made_private(tmp_path: Path) -> None:
+    home.prepare(tmp_path / "home", None)
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_runtime_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to("elsewhere")
+    with pytest.raises(ConfigError, match="link"):
+        runtime.make(tmp_path / "run")
+
+
+def test_a_token_is_made_once_private_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    first = runtime.token(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert first.reveal().startswith("cal-")
+    assert runtime.token(file) == first
+
+
+def test_a_token_file_with_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("no token\n")
+    with pytest.raises(ConfigError, match="Remove it"):
+        runtime.token(tmp_path / "token")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(ConfigError):
+        runtime.token(tmp_path / "link")
+
+
+def test_sockets_have_a_short_path_however_deep_the_runtime_directory_is(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 90)
+    assert len(str(runtime.for_sockets(deep) / "ide.sock")) < 107
+    assert runtime.for_sockets(deep) == runtime.for_sockets(deep)
+    assert runtime.for_sockets(Path("/run/x")) == Path("/run/x/person")
