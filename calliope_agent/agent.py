@@ -31,6 +31,8 @@ from calliope_agent.completion.reader import Reader
 from calliope_agent.completion.record import Record, Records
 from calliope_agent.completion.route import Router
 from calliope_agent.completion.wishes import Wishes
+from calliope_agent.inline.ask import Asker
+from calliope_agent.inline.lane import Lane
 from calliope_agent.keys import Key, KeyStore, UserKeys
 from calliope_agent.paths import Paths
 from calliope_agent.provider import need_of
@@ -95,6 +97,7 @@ class Agent:
         clockwork = Clockwork(self._now, asyncio.sleep, random.random)
         self.line = Line(self._door_for, self._find_key, self._landed, self.breaker, clockwork)
         self.dispatch = Dispatch(self.line, self.flights, self.keeper, self._find_key, lambda: self.settings)
+        self.lane = Lane(Asker(self.fly, self._inline_target), clock=self._now, sleep=asyncio.sleep)
         self._stamp: object = None
         self._looked_at = float("-inf")
         self._refreshing = asyncio.Lock()
@@ -121,7 +124,8 @@ class Agent:
         if self.stopping:
             raise errors.ServerStopping("The agent is stopping. Ask again in a moment.", headers={"retry-after": "1"})
         router = await self.refresh()
-        record = self._record(call, asked, client_retries)
+        record = self.note(call.kind, call, asked or "")
+        record.client_retries = client_retries
         try:
             plan = router.plan(asked, call.kind)
             record.role, record.asked = plan.role, plan.asked
@@ -129,6 +133,14 @@ class Agent:
         except errors.AgentError as exc:
             record.end("error", exc.status, exc.code, exc.message)
             raise
+
+    def note(self, kind: str, call: Call, asked: str) -> Record:
+        """A new record of this moment, kept among the last ones."""
+        arrived = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        clock = time.perf_counter  # uvloop's own clock ticks in milliseconds
+        record = Record(call.id, kind, asked, call.stream, arrived, clock, clock())
+        self.records.add(record)
+        return record
 
     async def stop(self, drain_s: float) -> None:
         """Take no new work, let streams finish for ``drain_s`` seconds, then end them with `ServerStopping`."""
@@ -141,6 +153,7 @@ class Agent:
             flight.stop(errors.ServerStopping("The agent was stopped before the answer was whole. Ask again."))
 
     async def close(self) -> None:
+        await self.lane.aclose()
         await self.local.stop()
         for door in self._doors.values():
             await door.close()
@@ -172,13 +185,9 @@ class Agent:
             if problem not in known:
                 log.warning("%s", problem)
 
-    def _record(self, call: Call, asked: str | None, client_retries: int | None) -> Record:
-        arrived = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        clock = time.perf_counter  # uvloop's own clock ticks in milliseconds
-        record = Record(call.id, call.kind, asked or "", call.stream, arrived, clock, clock())
-        record.client_retries = client_retries
-        self.records.add(record)
-        return record
+    def _inline_target(self) -> str | None:
+        target = self.router.roles().get("inline")
+        return target.name if target is not None else None
 
     async def _find_key(self, target: Target) -> Key | None:
         """Raises `KeyMissing` where the provider needs one and none is there."""

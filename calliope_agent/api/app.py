@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from calliope_agent import errors
 from calliope_agent.agent import Agent
-from calliope_agent.api import completions, fault, health, models, requests, streams
+from calliope_agent.api import completions, fault, health, inline, models, requests, streams
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.guard import Tokens, check_host, check_origin, check_token
@@ -44,6 +44,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/models", models.listed, "complete", "models that can be asked now"),
     Endpoint("GET", "/v1/models/{model:path}", models.shown, "complete", "one model"),
     Endpoint("POST", "/v1/chat/completions", completions.asking("chat"), "complete", "OpenAI chat completions"),
+    Endpoint(
+        "POST", "/v1/completions", inline.suggesting("text"), "complete", "OpenAI text completions, with suffix inline"
+    ),
+    Endpoint("POST", "/v1/fim/completions", inline.suggesting("chat"), "complete", "fill-in-the-middle, any model"),
     Endpoint("POST", "/v1/embeddings", completions.asking("embeddings"), "complete", "OpenAI embeddings"),
     Endpoint("POST", "/v1/responses", completions.asking("responses"), "complete", "OpenAI responses"),
     Endpoint("POST", "/v1/messages", completions.asking("messages"), "complete", "Anthropic messages"),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from calliope_agent.errors import AgentError
+from calliope_agent.errors import AgentError, Superseded
 from calliope_agent.upstream.attempt import Kind
 from calliope_agent.upstream.sse import frame
 
@@ -77,6 +77,8 @@ def body_of(error: AgentError, shape: Shape, request_id: str) -> dict[str, Any]:
 def answer(error: AgentError, shape: Shape, request_id: str) -> Response:
     """The JSON answer with the error's true status."""
     headers = {**error.headers, "x-request-id": request_id, "cache-control": "no-store"}
+    if isinstance(error, Superseded):
+        headers["x-should-retry"] = "false"  # the SDKs retry every other 409
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body_of(error, shape, request_id)), error.status, headers, "application/json")

@@ -49,7 +49,7 @@ async def reply(reader: Reader, caller: Caller, patience: Patience) -> None:
     """Serve a flight to one reader. Raises the flight's error while its status can still be told."""
     reader.join()
     try:
-        async with _leaving(caller.receive) as left:
+        async with leaving(caller.receive) as left:
             if reader.flight.call.stream:
                 await _stream(reader, caller, left, patience)
             else:
@@ -154,7 +154,9 @@ def _plain_ascii(text: str) -> str:
 
 
 @asynccontextmanager
-async def _leaving(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+async def leaving(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that ends when the caller has gone."""
+
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
