@@ -95,8 +95,9 @@ class Agent:
         self.breaker = Breaker(self._now)
         self.keeper = Keeper(_cache(loaded.settings, paths), time.time)
         clockwork = Clockwork(self._now, asyncio.sleep, random.random)
-        self.line = Line(self._door_for, self._find_key, self._landed, self.breaker, clockwork)
-        self.dispatch = Dispatch(self.line, self.flights, self.keeper, self._find_key, lambda: self.settings)
+        keys = StoredKeys(self.keys)
+        self.line = Line(self._door_for, keys, self._landed, self.breaker, clockwork)
+        self.dispatch = Dispatch(self.line, self.flights, self.keeper, keys, lambda: self.settings)
         self.lane = Lane(Asker(self.fly, self._inline_target), clock=self._now, sleep=asyncio.sleep)
         self._stamp: object = None
         self._looked_at = float("-inf")
@@ -189,14 +190,6 @@ class Agent:
         target = self.router.roles().get("inline")
         return target.name if target is not None else None
 
-    async def _find_key(self, target: Target) -> Key | None:
-        """Raises `KeyMissing` where the provider needs one and none is there."""
-        need = need_of(target.provider)
-        key = await self.keys.find(need)
-        if key is None and target.provider.key_required and not target.provider.credentials:
-            return await self.keys.require(need)
-        return key
-
     def _landed(self, flight: Flight, target: Target, key: Key | None, seen: Seen) -> None:
         self.dispatch.keep(flight, target, key, seen)
 
@@ -213,6 +206,24 @@ class Agent:
         if provider.base_url is None and provider.wire != "litellm":
             raise errors.Unreachable(f"{provider.title} {provider.missing}.")
         return Place(provider.base_url or "")
+
+
+class StoredKeys:
+    """The key store, asked by target."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+
+    async def find(self, target: Target) -> Key | None:
+        """Raises `KeyMissing`, with every reason, where the provider needs a key and there is none."""
+        need = need_of(target.provider)
+        key = await self._store.find(need)
+        if key is None and target.provider.key_required and not target.provider.credentials:
+            return await self._store.require(need)
+        return key
+
+    def rejected(self, target: Target) -> None:
+        self._store.rejected(need_of(target.provider))
 
 
 def _cache(given: Settings, paths: Paths) -> Cache:

@@ -8,7 +8,7 @@ Decisions
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from calliope_agent import errors
@@ -17,7 +17,7 @@ from calliope_agent.completion.entry import Entry
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.flights import Flights
 from calliope_agent.completion.keeper import Keeper, plain_of
-from calliope_agent.completion.line import Line
+from calliope_agent.completion.line import Line, TargetKeys
 from calliope_agent.completion.reader import Reader
 from calliope_agent.completion.record import Record
 from calliope_agent.completion.route import Plan, Router
@@ -29,12 +29,12 @@ from calliope_agent.upstream.attempt import Call, Seen
 
 @dataclass(slots=True)
 class Dispatch:
-    """``find_key`` raises `KeyMissing`; ``settings`` gives those of the moment."""
+    """``settings`` gives those of the moment."""
 
     line: Line
     flights: Flights
     keeper: Keeper
-    find_key: Callable[[Target], Awaitable[Key | None]]
+    keys: TargetKeys
     settings: Callable[[], Settings]
 
     async def serve(self, call: Call, plan: Plan, wishes: Wishes, record: Record, router: Router) -> Reader:
@@ -84,7 +84,7 @@ class Dispatch:
 
     async def _key(self, call: Call, target: Target, wishes: Wishes) -> bytes | None:
         try:
-            key = await self.find_key(target)
+            key = await self.keys.find(target)
         except errors.UpstreamError:
             return None  # the line finds it missing too, and may fall back
         return self.keeper.key(call, target, key, wishes, self.settings())

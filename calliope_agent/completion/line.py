@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tenacity import RetryCallState
 
@@ -31,7 +32,6 @@ from calliope_agent.upstream.attempt import Attempt, Call, Door, Limits, Seen
 log = logging.getLogger(__name__)
 
 AWAY = (errors.Unreachable, errors.UpstreamTimeout, errors.CircuitOpen, errors.Overloaded)
-FindKey = Callable[[Target], Awaitable[Key | None]]
 Landed = Callable[[Flight, Target, Key | None, Seen], None]
 DoorFor = Callable[[Call, Target], Door]
 
@@ -45,12 +45,24 @@ class Clockwork:
     random: Callable[[], float]
 
 
+class TargetKeys(Protocol):
+    """Keys by target."""
+
+    async def find(self, target: Target) -> Key | None:
+        """None where the target needs none. Raises `KeyMissing`."""
+        ...
+
+    def rejected(self, target: Target) -> None:
+        """The provider refused the key: what can be asked anew is asked anew at the next request."""
+        ...
+
+
 @dataclass(slots=True)
 class Line:
-    """Runs flights. ``door_for`` and ``find_key`` answer per target; ``local`` is the target of CALLIOPE_OFFLINE, if any."""
+    """Runs flights. ``door_for`` answers per call and target, ``landed`` is told of every whole answer."""
 
     door_for: DoorFor
-    find_key: FindKey
+    keys: TargetKeys
     landed: Landed
     breaker: Breaker
     clockwork: Clockwork
@@ -166,7 +178,7 @@ class _Run:
 
     async def _ask(self, target: Target, budget: Budget, left: int, deadline: asyncio.Timeout) -> None:
         """All attempts of one target. Raises the last one's error."""
-        key = await self.line.find_key(target)
+        key = await self.line.keys.find(target)
 
         def may_retry(error: BaseException) -> bool:
             return not self.flight.committed and worth_retrying(error, budget, more_targets=left > 0)
@@ -195,6 +207,8 @@ class _Run:
         except errors.UpstreamError as exc:
             _note_end(noted, attempt.seen, self.record, exc)
             self.line.breaker.failed(target.name, exc)
+            if isinstance(exc, errors.KeyRejected):
+                self.line.keys.rejected(target)
             raise
         except asyncio.CancelledError:
             noted.code = "cancelled"

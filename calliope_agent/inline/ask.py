@@ -35,7 +35,7 @@ class Asker:
     async def __call__(self, call: InlineCall) -> AsyncIterator[str]:
         """The text as it comes; leaving the iterator cancels the upstream call. Raises what the flight raises."""
         asked = ROLE if self._role_target() == call.target else call.target
-        reader = await self._fly(_request(call), asked, Wishes())
+        reader = await self._fly(_request(call), asked, Wishes(no_cache=not call.reuse, no_store=not call.store))
         reader.join()
         try:
             async for _, frames in reader.frames():

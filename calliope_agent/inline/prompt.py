@@ -58,6 +58,10 @@ def way_of(request: InlineRequest, templates: Templates) -> Way:
 
 def call_of(request: InlineRequest, place: Place, way: Way, max_tokens: int) -> InlineCall:
     """The call that asks for the text at ``place``."""
+    return replace(_asking(request, place, way, max_tokens), reuse=request.reuse, store=request.store)
+
+
+def _asking(request: InlineRequest, place: Place, way: Way, max_tokens: int) -> InlineCall:
     tokens = request.max_tokens or max_tokens
     if way.template:
         prompt = way.template.render(_bounded(request), place.before, place.after)

@@ -66,7 +66,7 @@ class InlineCall:
     """One upstream call: ``prompt`` (and ``suffix``) for "completions" and "fim", ``messages`` for "chat".
 
     ``stop`` is ordered by weight: a wire with a bound on stop sequences may drop the last ones, the lane cuts at
-    all of them anyway.
+    all of them anyway. ``reuse`` and ``store`` are the request's, for whoever keeps answers behind `Ask`.
     """
 
     target: str
@@ -77,6 +77,8 @@ class InlineCall:
     prompt: str = ""
     suffix: str | None = None
     messages: tuple[dict[str, str], ...] = ()
+    reuse: bool = True
+    store: bool = True
 
 
 @dataclass(frozen=True, slots=True)
