@@ -140,26 +140,34 @@ class NativeDoor:
 
 
 async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound: int) -> AsyncGenerator[Part]:
+    """What came before an error in the same read is given out first, as no content: a client that already has the beginning
+    gets the rest of it, and one that has nothing yet can still be served by a retry.
+    """
     parser = SseParser()
     total = 0
     async for chunk in response.content.iter_any():
         total += len(chunk)
         if total > bound:
             raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
-        part = _part(parser.feed(chunk), look, wire)
-        if part.frames:
-            yield part
-    if rest := [event for event in parser.flush() if not look.complete]:
+        frames: list[bytes] = []
         try:
-            part = _part(rest, look, wire)
-        except errors.Malformed:
-            return  # half an event is what a cut looks like: `Look.end` says so
-        if part.frames:
-            yield part
+            content = _look_at(parser.feed(chunk), look, wire, frames)
+        except errors.UpstreamError:
+            if frames:
+                yield Part(frames, content=False)
+            raise
+        if frames:
+            yield Part(frames, content)
+    if rest := [event for event in parser.flush() if not look.complete]:
+        frames = []
+        with contextlib.suppress(errors.Malformed):  # half an event is what a cut looks like: `Look.end` says so
+            content = _look_at(rest, look, wire, frames)
+            if frames:
+                yield Part(frames, content)
 
 
-def _part(events: list[Event], look: Look, wire: Wire) -> Part:
-    frames: list[bytes] = []
+def _look_at(events: list[Event], look: Look, wire: Wire, frames: list[bytes]) -> bool:
+    """Append what the client gets to ``frames``; whether there is content in it. Raises as the look does."""
     content = False
     for event in events:
         seen = look.see(event)
@@ -167,7 +175,7 @@ def _part(events: list[Event], look: Look, wire: Wire) -> Part:
             continue
         content = content or seen is See.CONTENT
         frames.append(frame(event.data, event.name if wire == "anthropic" or event.name else b""))
-    return Part(frames, content)
+    return content
 
 
 async def _whole(response: aiohttp.ClientResponse, bound: int) -> bytes:

@@ -83,11 +83,17 @@ async def test_two_readers_at_once_read_the_same(agent: ServedAgent, provider: S
     assert provider.calls == 1
 
 
-@pytest.mark.parametrize("answer", [LONG.cut_after(5), LONG.then_error(503)])
+@pytest.mark.parametrize("answer", [LONG.cut_after(9), LONG.then_error(503)])
 async def test_an_error_is_resumed_too(provider: ScriptedProvider, tmp_path: Path, answer: Answer) -> None:
-    provider.always = answer
+    gate = asyncio.Event()
+    provider.always = answer.hold(gate, 6)
     async with ServedAgent(tmp_path, pointed_at(provider)) as agent:
-        stream, everything = await whole(agent, *WIRES[0])
+        asking = asyncio.create_task(whole(agent, *WIRES[0]))
+        await provider.arrived(0)
+        async with asyncio.timeout(10):
+            await next(iter(agent.agent.flights.running)).settled.wait()
+        gate.set()
+        stream, everything = await asking
         events = blocks(everything)
         assert b'"error"' in events[-1]
         assert b"[DONE]" not in everything
