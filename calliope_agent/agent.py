@@ -181,7 +181,8 @@ class Agent:
             log.warning("%s", exc.message)
         known = set(self.catalog.problems) if hasattr(self, "catalog") else set()
         previous = self.catalog if hasattr(self, "catalog") else None
-        self.catalog = catalogs.load(self._sources, self.environ, own_origins=self._own_origins, previous=previous)
+        environ = {**self.environ, **_named_local_model(self.loaded)}
+        self.catalog = catalogs.load(self._sources, environ, own_origins=self._own_origins, previous=previous)
         for problem in (*self.loaded.problems, *self.catalog.problems):
             if problem not in known:
                 log.warning("%s", problem)
@@ -224,6 +225,12 @@ class StoredKeys:
 
     def rejected(self, target: Target) -> None:
         self._store.rejected(need_of(target.provider))
+
+
+def _named_local_model(loaded: Loaded) -> dict[str, str]:
+    """A local model chosen in config.toml counts for the catalog like the variable, which is all that it reads."""
+    chosen = loaded.origins["local_model"].kind != "default"
+    return {"CALLIOPE_LOCAL_MODEL": loaded.settings.local_model} if chosen else {}
 
 
 def _cache(given: Settings, paths: Paths) -> Cache:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from calliope_agent.errors import AgentError, Superseded
+from calliope_agent.errors import AgentError, KeyMissing, KeyRejected, Superseded
 from calliope_agent.upstream.attempt import Kind
 from calliope_agent.upstream.sse import frame
 
@@ -58,10 +58,10 @@ def shape_of_kind(kind: Kind) -> Shape:
 def body_of(error: AgentError, shape: Shape, request_id: str) -> dict[str, Any]:
     """The error object, without the HTTP around it."""
     if shape == "anthropic":
-        kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+        kind = _type(error, _ANTHROPIC_TYPES, "api_error")
         inner = {"type": kind, "message": error.message, "code": error.code}
         return {"type": "error", "error": inner, "request_id": request_id}
-    kind = _OPENAI_TYPES.get(error.status, "server_error")
+    kind = _type(error, _OPENAI_TYPES, "server_error")
     return {
         "error": {
             "message": error.message,
@@ -72,6 +72,13 @@ def body_of(error: AgentError, shape: Shape, request_id: str) -> dict[str, Any]:
             "request_id": request_id,
         }
     }
+
+
+def _type(error: AgentError, types: Mapping[int, str], other: str) -> str:
+    """424 speaks of authentication only where a key is what failed."""
+    if error.status == 424 and not isinstance(error, KeyMissing | KeyRejected):
+        return other
+    return types.get(error.status, other)
 
 
 def answer(error: AgentError, shape: Shape, request_id: str) -> Response:

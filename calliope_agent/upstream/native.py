@@ -89,7 +89,9 @@ class NativeDoor:
         session = self._client.session(place.unix_socket, allow_link_local=attempt.target.provider.allow_link_local)
         url = _url(place.base_url, attempt)
         limits = attempt.limits
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=limits.idle_s)
+        # A plain answer is silent until it is whole, however long the model thinks: only the deadline ends that.
+        idle_s = limits.idle_s if attempt.call.stream else None
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=idle_s)
         with _translated():
             async with session.post(
                 yarl.URL(url, encoded=True),
