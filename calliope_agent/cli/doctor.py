@@ -22,6 +22,7 @@ from calliope_agent.keys import KeyStore, UserKeys
 from calliope_agent.keys.need import OWN_PREFIX
 from calliope_agent.paths import Paths
 from calliope_agent.provider import need_of
+from calliope_agent.secret import Secret
 from calliope_agent.settings import Loaded, Settings
 
 
@@ -81,7 +82,7 @@ def _with_file(loaded: Loaded, place: Paths, environ: Mapping[str, str], report:
 
 def _line(variable: str, name: str, loaded: Loaded) -> tuple[str, str, str]:
     value = getattr(loaded.settings, name)
-    shown = "-" if value is None or value in ((), {}) else str(value)
+    shown = "-" if value is None or value in ((), {}) else value.label if isinstance(value, Secret) else str(value)
     return variable, shown, loaded.origins[name].where
 
 

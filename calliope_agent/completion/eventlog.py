@@ -65,6 +65,7 @@ class EventLog:
         if not self._ended:
             self._ended, self._error = True, error
             self._wake()
+            self._free_writer()
 
     async def read(self, number: int) -> list[bytes]:
         """Frames from ``number`` on, waiting for at least one; an empty list at the end. Raises the log's error, `ReaderTooSlow`."""
@@ -94,9 +95,12 @@ class EventLog:
         self._first += len(frames)
         self._frames.clear()
         self._size = 0
+        self._free_writer()
+        return frames
+
+    def _free_writer(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-        return frames
 
     def _forget(self) -> None:
         self._size -= len(self._frames.popleft())
