@@ -15,7 +15,7 @@ import os
 import pwd
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from calliope_agent import paths
 from calliope_agent.launcher import home as homes
 from calliope_agent.launcher import hub as hubs
 from calliope_agent.launcher import ide, ide_install, options, ports, relay, runtime
+from calliope_agent.errors import ConfigError
 from calliope_agent.launcher.childenv import AgentAccess
 from calliope_agent.launcher.hub import Hub
 from calliope_agent.launcher.options import AGENT_PORT, Options
@@ -57,7 +58,8 @@ class Place:
 
     @property
     def workspace(self) -> Path:
-        return self.home / "workspace"
+        """``~/workspace``, or the home while that could not be made."""
+        return self.ide.workspace if self.ide.workspace.is_dir() else self.home
 
     @property
     def agent_home(self) -> Path:
@@ -130,12 +132,12 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
         else None
     )
     home_of_ide = ide.IdePlace(home=home, runtime_dir=own, tcp=tcp, prefix=hub.prefix)
-    homes.as_person(account, lambda: ide.prepare(home_of_ide))
+    notes = chosen.notes + _prepared(home_of_ide, account)
     tunnel = tcp is None and relay.wanted(chosen.ide_tcp, environ, container=container)
     port = chosen.agent_port or (AGENT_PORT if ports.is_free(AGENT_PORT) else ports.any_free())
     return Place(
         hub=hub,
-        options=chosen,
+        options=replace(chosen, notes=notes),
         home=home,
         runtime=place,
         agent_runtime=agent_runtime,
@@ -150,7 +152,7 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
         relay=relay.Relay(chosen.ide_port, home_of_ide.socket) if tunnel else None,
         account=account,
         agent_account=agent_account,
-        identity=_identity(home, agent_runtime, hub, account),
+        identity=_identity(home_of_ide, agent_runtime, hub, account),
     )
 
 
@@ -175,8 +177,22 @@ def _access(chosen: Options, port: int, file: Path, account: Account | None) -> 
     return AgentAccess(chosen.agent_url or f"http://127.0.0.1:{port}", token)
 
 
-def _identity(home: Path, place: Path, hub: Hub, account: Account | None) -> dict[str, str]:
-    names = {"HOME": str(home), "CALLIOPE_RUNTIME_DIR": str(place)}
+def _prepared(place: ide.IdePlace, account: Account | None) -> tuple[str, ...]:
+    """A full or broken home is said, not died of: the person needs the server to mend it."""
+    try:
+        homes.as_person(account, lambda: ide.prepare(place))
+    except ConfigError as exc:
+        return (exc.message,)
+    return ()
+
+
+def _identity(place: ide.IdePlace, agent_runtime: Path, hub: Hub, account: Account | None) -> dict[str, str]:
+    """Jupyter's runtime files (sockets of kernels, the cookie's secret) are this machine's, whatever the home is."""
+    names = {
+        "HOME": str(place.home),
+        "CALLIOPE_RUNTIME_DIR": str(agent_runtime),
+        "JUPYTER_RUNTIME_DIR": str(place.runtime_dir / "jupyter"),
+    }
     if account is not None:
         names |= {"USER": hub.user or account.name, "LOGNAME": account.name, "XDG_RUNTIME_DIR": ""}
     return names
