@@ -11,7 +11,7 @@ export CALLIOPE_DATA_DIR ?= $(CURDIR)/$(DATA)
 .PHONY: help run test check bench e2e lock clean
 
 help:
-	@echo "make run     install what is locked, fetch the local model, start the product"
+	@echo "make run     install what is locked, fetch the local model and the IDE, start the product"
 	@echo "make test    run the tests"
 	@echo "make check   ruff and the strict type checker"
 	@echo "make bench   measure start, memory, latency and cost per chunk, as ratios in one run"
@@ -34,9 +34,11 @@ $(TEST_STAMP): $(STAMP) tests/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/requirements.lock
 	@touch $(TEST_STAMP)
 
+# Neither the model nor the IDE is needed for the rest: what cannot be fetched is said, and the stack starts without it.
 run: $(STAMP)
 	@$(BIN)/calliope-agent models pull --quiet || true
-	@exec $(BIN)/calliope-agent serve
+	@$(BIN)/calliope-agent ide install >/dev/null || true
+	@exec $(BIN)/calliope-agent launch
 
 test: $(TEST_STAMP)
 	@$(BIN)/calliope-agent models pull --quiet || true

@@ -21,10 +21,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from calliope_agent import paths
+from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import home as homes
 from calliope_agent.launcher import hub as hubs
 from calliope_agent.launcher import ide, ide_install, options, ports, relay, runtime
-from calliope_agent.errors import ConfigError
 from calliope_agent.launcher.childenv import AgentAccess
 from calliope_agent.launcher.hub import Hub
 from calliope_agent.launcher.options import AGENT_PORT, Options
