@@ -9,13 +9,14 @@ Decisions
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import random
 import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from calliope_agent import catalog as catalogs
 from calliope_agent import errors, settings, tomlfile
@@ -38,17 +39,16 @@ from calliope_agent.paths import Paths
 from calliope_agent.provider import need_of
 from calliope_agent.redact import Redactor
 from calliope_agent.settings import Loaded, Settings
-from calliope_agent.upstream.attempt import Attempt, Call, Door, Seen, Wire
-from calliope_agent.upstream.client import Client
-from calliope_agent.upstream.litellm_door import LitellmDoor
+from calliope_agent.upstream.attempt import Attempt, Call, Door, Seen
 from calliope_agent.upstream.local_models import LocalModels
-from calliope_agent.upstream.native import NativeDoor
 from calliope_agent.upstream.place import Place
+
+if TYPE_CHECKING:
+    from calliope_agent.upstream.doors import Doors
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.5
-WIRES: tuple[Wire, ...] = ("openai", "anthropic")
 
 
 class Agent:
@@ -84,12 +84,7 @@ class Agent:
             person=paths.config / "providers.d",
             config=paths.config_file,
         )
-        self._client = Client(environ)
-        native: dict[str, Door] = {
-            wire: NativeDoor(wire, self._client, self._place, self.redactor.scrub, self.hop) for wire in WIRES
-        }
-        self.litellm = LitellmDoor(self._place, self.redactor.scrub, native)
-        self._doors: Mapping[str, Door] = {**native, "litellm": self.litellm}
+        self._doors: Doors | None = None
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self.breaker = Breaker(self._now)
@@ -109,6 +104,13 @@ class Agent:
     @property
     def settings(self) -> Settings:
         return self.loaded.settings
+
+    @property
+    def doors(self) -> Doors:
+        """There from the first `refresh` on."""
+        if self._doors is None:
+            raise RuntimeError("refresh() comes first")
+        return self._doors
 
     async def refresh(self, *, now: bool = False) -> Router:
         """The router of this moment: files and keys looked at again when half a second is over, or ``now``."""
@@ -156,11 +158,14 @@ class Agent:
     async def close(self) -> None:
         await self.lane.aclose()
         await self.local.stop()
-        for door in self._doors.values():
-            await door.close()
+        if self._doors is not None:
+            await self._doors.close()
         await self.keeper.close()
 
     async def _refresh(self) -> None:
+        if self._doors is None:
+            doors = await asyncio.to_thread(importlib.import_module, "calliope_agent.upstream.doors")
+            self._doors = doors.open_doors(self.environ, self._place, self.redactor.scrub, self.hop)
         stamp = await asyncio.to_thread(catalogs.stamp, self._sources)
         if stamp != self._stamp:
             await asyncio.to_thread(self._reload)
@@ -197,7 +202,7 @@ class Agent:
     def _door_for(self, call: Call, target: Target) -> Door:
         provider = target.provider
         native = provider.wire == call.wire and (call.kind == "fim" or call.kind in provider.offers)
-        return self._doors[provider.wire if native else "litellm"]
+        return self.doors.of(provider.wire if native else "litellm")
 
     async def _place(self, attempt: Attempt) -> Place:
         provider = attempt.target.provider

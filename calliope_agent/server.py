@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import logging
 import os
@@ -147,10 +148,13 @@ def _operators_keys(environ: Mapping[str, str]) -> set[str]:
 
 
 async def _warm(agent: Agent) -> None:
-    """What the first request would wait for: the catalog, the keyring's probe, and litellm where it is asked for."""
+    """What the first request would wait for: the doors, the catalog, the keyring's probe, and litellm where it is asked for."""
     await agent.refresh()
+    # What is there by now stays: looking through it again and again would cost 20 ms in the middle of somebody's stream.
+    gc.freeze()
+    gc.enable()
     if agent.settings.preload == "litellm":
-        agent.litellm.preload()
+        agent.doors.litellm.preload()
 
 
 def bind(loaded: Loaded) -> socket.socket:
@@ -191,6 +195,7 @@ def _config(app: Edge) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
+        proxy_headers=False,
         http="httptools",
         ws="none",
         lifespan="off",

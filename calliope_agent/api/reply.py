@@ -10,21 +10,20 @@ Decisions
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from calliope_agent.api import fault
+from calliope_agent.api.eventstream import EventStream
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import sse
 
-PING_S = 10
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
@@ -82,32 +81,22 @@ async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], pati
         await left
         return {"type": "http.disconnect"}
 
-    response = EventSourceResponse(
-        _bytes(reader),
-        headers={**STREAM_HEADERS, **headers_of(reader)},
-        ping=PING_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
-        sep="\n",
-        shutdown_grace_period=patience.drain_s + 2,
-    )
+    response = EventStream(_bytes(reader), {**STREAM_HEADERS, **headers_of(reader)}, patience.drain_s + 2)
     await response(caller.scope, receive, caller.send)
 
 
 async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | None) -> None:
-    settled = asyncio.ensure_future(flight.settled.wait())
-    try:
-        await asyncio.wait((settled, left), timeout=hold_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        settled.cancel()
+    if not flight.settled.done():
+        await asyncio.wait((flight.settled, left), timeout=hold_s, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _bytes(reader: Reader) -> AsyncIterator[bytes]:
+async def _bytes(reader: Reader) -> AsyncGenerator[bytes]:
     """The stream's bytes: never a silent end, never an end that the provider did not speak."""
     flight = reader.flight
     shape = fault.shape_of_kind(flight.call.kind)
     numbered = flight.grace_s is not None
     last = reader.start
-    if not flight.settled.is_set():
+    if not flight.settled.done():
         yield sse.PING
     try:
         async for number, frames in reader.frames():

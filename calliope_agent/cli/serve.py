@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Mapping
 
 from calliope_agent.cli.place import loaded
@@ -14,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    gc.disable()  # imports make nothing that could be collected; the server turns it on again when it is warm
     # Imported here: the server's libraries are half a second that `--help` does not need.
     from calliope_agent import server  # noqa: PLC0415
 

@@ -26,14 +26,14 @@ KEPT_BYTES = 16 << 20
 
 
 class Flight:
-    """``settled`` is set when the first content is there, the answer is whole, or it failed: the status is known then."""
+    """``settled`` is done when the first content is there, the answer is whole, or it failed: the status is known then."""
 
     def __init__(self, call: Call, record: Record, wishes: Wishes | None = None, *, keep: bool = False) -> None:
         self.call = call
         self.record = record
         self.wishes = wishes or Wishes()
         self.log = EventLog(keep=keep, bound=KEPT_BYTES if keep else UNREAD_BYTES)
-        self.settled = asyncio.Event()
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.committed = False
         self.error: AgentError | None = None
         self.plain: Plain | None = None
@@ -56,7 +56,7 @@ class Flight:
         self.record.settle()
         if frames:
             self.log.append(frames)
-        self.settled.set()
+        self._settle()
 
     async def write(self, frames: list[bytes]) -> None:
         self.log.append(frames)
@@ -69,13 +69,13 @@ class Flight:
         self.record.settle()
         self.record.end("complete", 200)
         self.log.end()
-        self.settled.set()
+        self._settle()
 
     def fail(self, error: AgentError) -> None:
         self.error = error
         self.record.end("error", error.status, error.code, error.message)
         self.log.end(error)
-        self.settled.set()
+        self._settle()
 
     def stop(self, error: AgentError) -> None:
         """End the flight from outside: readers get ``error`` after what was written."""
@@ -90,7 +90,7 @@ class Flight:
             return
         self.record.end("cancelled")
         self.log.end()
-        self.settled.set()
+        self._settle()
 
     def join(self) -> None:
         """One more reader."""
@@ -120,6 +120,10 @@ class Flight:
         while frames := await self.log.read(number):
             number += len(frames)
             yield frames
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def _abandon(self) -> None:
         self._leaving = None

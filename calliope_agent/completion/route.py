@@ -5,13 +5,15 @@ Decisions
    alias is the operator's word.
 2. An explicit name has only the chain that was configured for exactly that name; the chains of roles are for roles.
 3. A request without a model means the role its endpoint is for: editors that leave the field empty get an answer, not a lecture.
+4. A router is a snapshot, so what a name means in it is found once: looking through the whole catalog costs as much as the rest of
+   our own work on a request.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calliope_agent import errors
 from calliope_agent.catalog import Catalog, Target
@@ -28,6 +30,7 @@ ROLE_OF: Mapping[Kind, str] = {
     "fim": "inline",
     "embeddings": "embed",
 }
+MAX_PLANS = 256
 _WHAT_TO_SET = (
     "Set a provider's key (`calliope-agent keys set NAME`) or fetch the local model (`calliope-agent models pull`)"
 )
@@ -53,9 +56,18 @@ class Router:
     catalog: Catalog
     settings: Settings
     has_key: Callable[[str], bool]
+    _plans: dict[tuple[str | None, Kind], Plan] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, asked: str | None, kind: Kind) -> Plan:
         """Raises `UnknownModel` with near names, `KeyMissing` where a role has nobody to play it."""
+        found = self._plans.get((asked, kind))
+        if found is None:
+            found = self._plan(asked, kind)
+            if len(self._plans) < MAX_PLANS:
+                self._plans[asked, kind] = found
+        return found
+
+    def _plan(self, asked: str | None, kind: Kind) -> Plan:
         name = self._aliased(asked or ROLE_OF[kind])
         if name in ROLES:
             return self._role(asked or name, name)

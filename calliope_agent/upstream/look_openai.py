@@ -73,23 +73,29 @@ class OpenAILook:
 
     def see(self, event: Event) -> See:
         data = event.data
-        if data.strip() == DONE:
+        if not data.startswith(b"{") and data.strip() == DONE:
             return See.DROP
         try:
             chunk = _chunk(data)
         except msgspec.DecodeError as exc:
             raise malformed(data) from exc
-        if (error := given(chunk.error)) is not None:
+        if chunk.error is not NOTHING and (error := given(chunk.error)) is not None:
             raise error_in_stream(error)
         if event.name == b"error" or (chunk.choices is None and chunk.object == "error"):
             raise error_in_stream(decode(data))
+        if chunk.usage is not NOTHING or self.seen.model is None:
+            self._note(chunk)
+        if not chunk.choices:
+            return See.FORWARD
+        if len(chunk.choices) == 1:
+            return self._choice(chunk.choices[0])
+        return max(self._choice(choice) for choice in chunk.choices)
+
+    def _note(self, chunk: _Chunk) -> None:
         if (usage := given(chunk.usage)) is not None:
             self.seen.usage = usage
         if chunk.model and self.seen.model is None:
             self.seen.model = chunk.model
-        if not chunk.choices:
-            return See.FORWARD
-        return max(self._choice(choice) for choice in chunk.choices)
 
     def end(self) -> None:
         if not self.complete:

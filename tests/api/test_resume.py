@@ -91,7 +91,7 @@ async def test_an_error_is_resumed_too(provider: ScriptedProvider, tmp_path: Pat
         asking = asyncio.create_task(whole(agent, *WIRES[0]))
         await provider.arrived(0)
         async with asyncio.timeout(10):
-            await next(iter(agent.agent.flights.running)).settled.wait()
+            await next(iter(agent.agent.flights.running)).settled
         gate.set()
         stream, everything = await asking
         events = blocks(everything)
