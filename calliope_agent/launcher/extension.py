@@ -3,7 +3,7 @@
 Decisions
 1. Without the launcher's descriptor the extension does nothing and says so: it is no extension for other servers.
 2. The hub's token leaves the process's environment once Jupyter has read it, so that terminals and kernels start
-   without it; the process itself is made unreadable for others of the same user.
+   without it; the process itself cannot be read by others of the same user (`isolated`).
 3. Security headers are an OutputTransform, the one step that every answer of the application passes: pages, errors,
    redirects, 304, proxied ones and the 101 of a websocket.
 4. The launcher leaves the main port when Jupyter is about to bind it, not when this extension loads: under a hub that
@@ -20,7 +20,7 @@ from typing import Any
 
 from tornado import httputil, routing, web
 
-from calliope_agent.launcher import activity, process, routes, routes_api, visitor
+from calliope_agent.launcher import activity, routes, routes_api, visitor
 from calliope_agent.launcher.control import FD_VARIABLE, Client
 from calliope_agent.launcher.gate import Gate, Refuse, Rules
 from calliope_agent.launcher.headers import SECURITY
@@ -68,11 +68,12 @@ def _load_jupyter_server_extension(app: Any) -> None:
     if not descriptor.isdigit():
         app.log.warning("%s: not started by `calliope-agent launch`, so nothing is added", __name__)
         return
-    process.hide_memory()
     session = Session(Client(int(descriptor)))
     web_app = app.web_app
     web_app.settings[Session.KEY] = session
     web_app.settings["calliope_note"] = LOCAL_ONLY if session.under_hub and not _own_origin(session) else ""
+    if web_app.settings["calliope_note"]:
+        app.log.warning(LOCAL_ONLY)
     session.admission.install(app.identity_provider)
     OnEveryAnswer.server_name = session.server_name
     web_app.add_transform(OnEveryAnswer)

@@ -29,6 +29,7 @@ GRACE_S = 7.0  # below the 10 s that Docker and the hub wait before SIGKILL
 def guarded(run: Callable[[], int]) -> int:
     """Run ``run`` in a child process and return its exit code (128 + the signal's number when it was killed)."""
     process.become_subreaper()
+    process.hide_memory()  # the environment it was started with holds the hub's token and the providers' keys
     guard = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     launcher = os.fork()

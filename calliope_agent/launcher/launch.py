@@ -24,7 +24,7 @@ from typing import Any
 
 from calliope_agent import custody
 from calliope_agent.errors import ConfigError
-from calliope_agent.launcher import childenv, control, hub, ide, isolated, jupyter, ports, process
+from calliope_agent.launcher import childenv, control, hub, ide, isolated, jupyter, ports
 from calliope_agent.launcher.childenv import AgentAccess
 from calliope_agent.launcher.front import Front
 from calliope_agent.launcher.place import Place
@@ -197,7 +197,6 @@ class Launcher:
 
 def run(place: Place, environ: Mapping[str, str], extra: Sequence[str]) -> int:
     """Block until the stack has ended; the exit code."""
-    process.hide_memory()
 
     async def main() -> int:
         return await Launcher(place, environ, extra).run()

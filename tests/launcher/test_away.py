@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from calliope_agent.launcher.headers import SECURITY
 from tests.launcher.stack import Stack, free_port, wait_for
 
 PREFIX = "/user/alice/alice-waiide-abc123/"
@@ -97,6 +98,9 @@ def test_health_answers_while_the_hub_is_away_and_jupyter_comes_with_it(tmp_path
         waiting = stack.get("api", {})
         assert waiting.status == 503
         assert b"jupyter: running" in waiting.body
+        assert waiting.get("Retry-After") == "2"
+        for name, value in SECURITY.items():
+            assert waiting.all(name) == [value]
         with hub(port, "6.1.1"):
             wait_for(lambda: stack.get("api", {}).status == 200, "Jupyter after the hub", 40)
             assert stack.get("health", {}).status == 200
