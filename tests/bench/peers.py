@@ -83,7 +83,7 @@ def has_nginx() -> bool:
 
 
 @contextmanager
-def agent(upstream: str, folder: Path) -> Iterator[Peer]:
+def agent(upstream: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Peer]:
     """A process of its own under an empty environment, with the lean provider as its OpenAI."""
     port = _free_port()
     environ = {
@@ -97,6 +97,7 @@ def agent(upstream: str, folder: Path) -> Iterator[Peer]:
         "OPENAI_BASE_URL": f"{upstream}/v1",
         "OPENAI_API_KEY": "sk-bench",
         "LOG_LEVEL": "WARNING",
+        **(more or {}),
     }
     (folder / "home").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "calliope_agent", "serve", "--port", str(port)]
