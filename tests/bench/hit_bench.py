@@ -59,7 +59,7 @@ async def fill(peer: Peer) -> None:
 
 
 def figure(timings: list[Timing], what: str, share: float) -> float:
-    ordered = sorted(getattr(timing, what) * 1000 for timing in timings)
+    ordered: list[float] = sorted(getattr(timing, what) * 1000 for timing in timings)
     return round(ordered[int(share * (len(ordered) - 1))], 3)
 
 

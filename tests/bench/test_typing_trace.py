@@ -27,13 +27,16 @@ def test_over_sixty_percent_answered_and_none_stale_with_a_model_that_is_right_h
 
 
 @pytest.mark.parametrize("right", [0.3, 0.8])
-def test_none_stale_with_a_worse_and_a_better_model_and_never_behind_the_caches(
+def test_none_stale_with_a_worse_and_a_better_model_and_behind_a_cache_only_where_that_costs_twice(
     edits: list[Edit], right: float
 ) -> None:
     rows = {name: measure(name, right, "line", edits, seed=7) for name in CONTENDERS}
     ours = rows.pop("our lane")
     assert ours.stale == 0
-    assert all(ours.answered >= other.answered for name, other in rows.items() if "ahead" not in name)
+    for name, other in rows.items():
+        # A model that is wrong for whole lines is asked less often (lane, Decision 4): who answers more then pays for it.
+        behind = other.answered > ours.answered and "ahead" not in name
+        assert not behind or (right < 0.5 and other.calls_per_100 > 2 * ours.calls_per_100), name
     assert ours.calls_per_100 < rows["exact match"].calls_per_100
 
 
