@@ -1,0 +1,53 @@
+"""The hub of the end-to-end tests. Everything that differs from run to run comes from the environment (see hub.py)."""
+
+import json
+import os
+from pathlib import Path
+
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+
+told = json.loads(os.environ["E2E_HUB"])
+root = Path(told["root"])
+c = get_config()  # type: ignore[name-defined]  # noqa: F821 - traitlets puts it there
+
+c.JupyterHub.bind_url = f"http://127.0.0.1:{told['port']}"
+c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{told['hub_port']}"
+c.JupyterHub.db_url = f"sqlite:///{root}/hub.sqlite"
+c.JupyterHub.cookie_secret_file = f"{root}/cookie_secret"
+c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{told['proxy_port']}"
+c.ConfigurableHTTPProxy.command = told["proxy_command"]
+c.ConfigurableHTTPProxy.pid_file = f"{root}/proxy.pid"
+c.ConfigurableHTTPProxy.auth_token = told["proxy_token"]
+c.JupyterHub.authenticator_class = "shared-password"
+c.SharedPasswordAuthenticator.user_password = told["password"]
+c.SharedPasswordAuthenticator.admin_password = told["admin_password"]
+c.Authenticator.allowed_users = {"alice", "bob"}
+c.Authenticator.admin_users = {"admin"}
+c.JupyterHub.allow_named_servers = True
+c.JupyterHub.services = [{"name": "ci", "api_token": told["token"]}]
+c.JupyterHub.load_roles = [
+    {
+        "name": "ci-role",
+        "services": ["ci"],
+        "scopes": ["admin:users", "admin:servers", "tokens", "list:users", "read:hub", "access:servers"],
+    },
+]
+c.JupyterHub.last_activity_interval = 5
+
+
+class Spawner(SimpleLocalProcessSpawner):
+    """The launcher as a local process, each server with its own runtime directory and the person's home."""
+
+    home_dir_template = f"{root}/home/{{username}}"
+
+    def get_env(self):
+        env = super().get_env()
+        folder = Path(told["runtime"]) / (self.name or self.user.name)[:20]
+        return env | told["environment"] | {"CALLIOPE_RUNTIME_DIR": str(folder)} | told["servers"].get(self.name, {})
+
+
+c.JupyterHub.spawner_class = Spawner
+c.Spawner.cmd = told["command"]
+c.Spawner.default_url = "/"
+c.Spawner.http_timeout = 90
+c.Spawner.start_timeout = 90
