@@ -81,7 +81,7 @@ class Workbench:
         await self.press("F1")
         await self.page.wait_for_selector(".quick-input-widget input:focus")
         await self.page.keyboard.insert_text(title)
-        row = self.page.locator(".quick-input-widget .monaco-list-row.focused", has_text=title.split(": ")[-1])
+        row = self.page.locator(".quick-input-widget .monaco-list-row.focused", has_text=title.rpartition(": ")[2])
         await row.wait_for()
         await self.press("Enter")
 

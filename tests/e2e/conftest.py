@@ -22,7 +22,6 @@ from tests.upstream import ScriptedProvider
 
 SERVER = "alice-waiide-abc123"
 BOBS = "bob-waiide-def456"
-LIFE = {"scope": "session", "loop_scope": "session"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,13 @@ def tools() -> needs.Tools:
         pytest.skip(str(exc))
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def provider() -> AsyncIterator[ScriptedProvider]:
     async with ScriptedProvider() as scripted:
         yield scripted
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(
     tools: needs.Tools, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
@@ -82,32 +81,32 @@ async def stack(
         yield Stack(hub, provider, root, bobs)
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium(tools: needs.Tools) -> AsyncIterator[Browser]:
     async with browsers.chromium(tools.chromium) as browser:
         yield browser
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def alice(chromium: Browser, stack: Stack) -> AsyncIterator[BrowserContext]:
     """Alice's browser, logged in."""
     async for context in _logged_in(chromium, stack, "alice"):
         yield context
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bob(chromium: Browser, stack: Stack) -> AsyncIterator[BrowserContext]:
     async for context in _logged_in(chromium, stack, "bob"):
         yield context
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def admin(chromium: Browser, stack: Stack) -> AsyncIterator[BrowserContext]:
     async for context in _logged_in(chromium, stack, "admin"):
         yield context
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client without cookies that shows redirects instead of following them."""
     timeout = aiohttp.ClientTimeout(total=60)

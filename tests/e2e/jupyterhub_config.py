@@ -3,8 +3,7 @@
 import json
 import os
 from pathlib import Path
-
-from jupyterhub.spawner import SimpleLocalProcessSpawner
+from typing import Any
 
 told = json.loads(os.environ["E2E_HUB"])
 root = Path(told["root"])
@@ -35,18 +34,21 @@ c.JupyterHub.load_roles = [
 c.JupyterHub.last_activity_interval = 5
 
 
-class Spawner(SimpleLocalProcessSpawner):
-    """The launcher as a local process, each server with its own runtime directory and the person's home."""
-
-    home_dir_template = f"{root}/home/{{username}}"
-
-    def get_env(self):
-        env = super().get_env()
-        folder = Path(told["runtime"]) / (self.name or self.user.name)[:20]
-        return env | told["environment"] | {"CALLIOPE_RUNTIME_DIR": str(folder)} | told["servers"].get(self.name, {})
+c.JupyterHub.spawner_class = "simple"
+c.SimpleLocalProcessSpawner.home_dir_template = f"{root}/home/{{username}}"
 
 
-c.JupyterHub.spawner_class = Spawner
+def own_folders(spawner: Any) -> None:
+    """Each server has its runtime directory, and what the test asks for it by name."""
+    folder = Path(told["runtime"]) / (spawner.name or spawner.user.name)[:20]
+    spawner.environment = {
+        **told["environment"],
+        "CALLIOPE_RUNTIME_DIR": str(folder),
+        **told["servers"].get(spawner.name, {}),
+    }
+
+
+c.Spawner.pre_spawn_hook = own_folders
 c.Spawner.cmd = told["command"]
 c.Spawner.default_url = "/"
 c.Spawner.http_timeout = 90

@@ -11,13 +11,13 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext, expect
 
 from tests.e2e.browser import Workbench, shot
-from tests.e2e.conftest import LIFE, Stack
+from tests.e2e.conftest import Stack
 from tests.upstream import ScriptedProvider, status, text
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
-@pytest_asyncio.fixture(**LIFE)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bench(stack: Stack, alice: BrowserContext) -> AsyncIterator[Workbench]:
     """The workbench at the root of alice's instance, trusted; kept open over the tests, as a person does."""
     page = await alice.new_page()
@@ -39,7 +39,9 @@ async def test_the_instance_root_is_the_ide(stack: Stack, bench: Workbench) -> N
     assert bench.page.url.startswith(stack.root)
     await expect(bench.page.locator(".explorer-folders-view")).to_contain_text("main.py")
     await expect(bench.page).to_have_title(re.compile("workspace"))
-    await expect(bench.page.locator(".monaco-workbench")).to_have_css("color", "rgb(232, 224, 208)")  # Pergamon's foreground
+    await expect(bench.page.locator(".monaco-workbench")).to_have_css(
+        "color", "rgb(232, 224, 208)"
+    )  # Pergamon's foreground
     await shot(bench.page, "workbench")
 
 
@@ -56,7 +58,7 @@ async def test_a_terminal_runs_a_command_and_knows_the_agent_but_no_key(stack: S
     await bench.trust()
     await bench.terminal()
     await bench.type('env > env.txt; echo $((6 * 7)) > answer.txt; echo "the answer is $(cat answer.txt)"\n')
-    await eventually(lambda: (stack.workspace / "answer.txt").exists())
+    await eventually((stack.workspace / "answer.txt").exists)
     await eventually(lambda: (stack.workspace / "answer.txt").read_text() == "42\n")
     await shot(bench.page, "terminal")
     env = dict(line.split("=", 1) for line in (stack.workspace / "env.txt").read_text().splitlines() if "=" in line)
@@ -97,7 +99,7 @@ async def test_an_error_says_what_to_do(bench: Workbench, provider: ScriptedProv
     chat = bench.chat()
     await chat.locator("#question").fill("Again")
     await chat.locator("#question").press("Enter")
-    await expect(chat.locator(".error").last).to_contain_text(re.compile("key", re.I))
+    await expect(chat.locator(".error").last).to_contain_text(re.compile("key", re.IGNORECASE))
     await shot(bench.page, "chat-error")
 
 
