@@ -161,8 +161,8 @@ async def test_a_foreign_page_changes_nothing(
     assert sent_from_page == "opaque"
     async with page.expect_response(lambda answer: answer.request.method == "POST") as posted:
         await page.evaluate(
-            "(url) => { const form = document.createElement('form'); form.method = 'POST'; form.action = url; "
-            "document.body.append(form); setTimeout(() => form.submit()); }",
+            "(url) => { document.body.innerHTML = `<iframe name=into></iframe><form method=post target=into></form>`; "
+            "const form = document.forms[0]; form.action = url; setTimeout(() => form.submit()); }",
             stack.root + place,
         )
     assert (await posted.value).status == 403
