@@ -53,6 +53,7 @@ bench: $(TEST_STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 e2e: $(TEST_STAMP)
+	@PYTHON=$(BIN)/python tests/e2e/install
 	@$(BIN)/python -m pytest -m e2e $(ARGS)
 
 # --no-emit-index-url: the lock files name no registry's host; pip's own default is used.
