@@ -110,7 +110,8 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
             return
         if self.away is None and not self.is_websocket:
             self.moved(None)
-            self._body = asyncio.Queue(BODY_CHUNKS)
+            if self.request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.request.headers:
+                self._body = asyncio.Queue(BODY_CHUNKS)
             self._forwarding = asyncio.create_task(self._forward())
 
     @property
@@ -143,11 +144,16 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         if self.away is not None:
             self.redirect(self.away)
             return
-        if self._body is None or self._forwarding is None:
-            return
-        await _first(self._body.put(None), self._forwarding)
+        if self._forwarding is not None:
+            await self._forwarded(self._forwarding)
+
+    head = post = put = delete = patch = options = _verb
+
+    async def _forwarded(self, forwarding: asyncio.Task[None]) -> None:
+        if self._body is not None:
+            await _first(self._body.put(None), forwarding)
         try:
-            await self._forwarding
+            await forwarding
         except asyncio.CancelledError:
             if not self._gone:
                 raise
@@ -155,8 +161,6 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
             pass
         except NO_ANSWER:
             await self._broken()
-
-    head = post = put = delete = patch = options = _verb
 
     async def _broken(self) -> None:
         if not self._headers_written:
@@ -167,13 +171,11 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
         connection.close()
 
     async def _forward(self) -> None:
-        request, incoming = self.request, self.request.headers
-        has_body = incoming.get("Content-Length", "0") != "0" or "Transfer-Encoding" in incoming
         async with self.backend.session().request(
-            str(request.method),
+            str(self.request.method),
             self.backend.url(self.target()),
             headers=self.outgoing(),
-            data=self._chunks() if has_body else None,
+            data=self._chunks(self._body) if self._body is not None else None,
             allow_redirects=False,
         ) as response:
             own = self.get_cookies_set()
@@ -187,9 +189,9 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
                 self.write(chunk)
                 await self.flush()
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        body = self._body
-        while body is not None and (chunk := await body.get()) is not None:
+    @staticmethod
+    async def _chunks(body: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+        while (chunk := await body.get()) is not None:
             yield chunk
 
     def target(self) -> str:

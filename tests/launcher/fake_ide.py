@@ -1,4 +1,4 @@
-"""A stand-in for a VS Code server, run as a process: ``fake_ide.py SOCKET``. It tells what it received."""
+"""A stand-in for a VS Code server, run as a process: ``fake_ide.py SOCKET|PORT``. It tells what it received."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from aiohttp import WSMsgType, web
 
 SEEN: list[str] = []
+RELEASED = asyncio.Event()
 STUBBORN = "import signal,time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
 
 
@@ -18,7 +19,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Five events, 100 ms apart; notes when the reader left."""
+    """Events 100 ms apart; notes when the reader left."""
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await answer.prepare(request)
     try:
@@ -29,6 +30,22 @@ async def stream(request: web.Request) -> web.StreamResponse:
         SEEN.append("reader left")
         raise
     return answer
+
+
+async def gated(request: web.Request) -> web.StreamResponse:
+    """One event, and a second after ``POST /release``."""
+    RELEASED.clear()
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    await answer.write(b"data: first\n\n")
+    await RELEASED.wait()
+    await answer.write(b"data: second\n\n")
+    return answer
+
+
+async def release(_request: web.Request) -> web.Response:
+    RELEASED.set()
+    return web.Response()
 
 
 async def swallow(request: web.Request) -> web.Response:
@@ -45,6 +62,11 @@ async def pour(request: web.Request) -> web.StreamResponse:
     for _ in range(size >> 16 if request.method == "GET" else 0):
         await answer.write(b"x" * (1 << 16))
     return answer
+
+
+async def small(_request: web.Request) -> web.Response:
+    """A 2 kB file."""
+    return web.Response(body=bytes(2048), content_type="application/octet-stream")
 
 
 async def cut(request: web.Request) -> web.StreamResponse:
@@ -112,14 +134,21 @@ def main() -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/stream", stream)
+    app.router.add_get("/gated", gated)
+    app.router.add_post("/release", release)
     app.router.add_post("/swallow", swallow)
     app.router.add_get("/pour", pour)
+    app.router.add_get("/small", small)
     app.router.add_get("/cut", cut)
     app.router.add_get("/socket", socket)
     app.router.add_post("/leave-child", leave_child)
     app.router.add_route("*", "/{rest:.*}", tell)
     print("fake IDE starts", flush=True)
-    web.run_app(app, path=sys.argv[1], print=None, access_log=None)
+    place = sys.argv[1]
+    if place.isdigit():
+        web.run_app(app, host="127.0.0.1", port=int(place), print=None, access_log=None)
+    else:
+        web.run_app(app, path=place, print=None, access_log=None)
 
 
 if __name__ == "__main__":
