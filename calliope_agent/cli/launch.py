@@ -39,7 +39,7 @@ def _launch(environ: Mapping[str, str], extra: tuple[str, ...]) -> int:
 
     try:
         where = place.decide(environ, extra)
-        claim = runtime.Claim(where.runtime, where.url)
+        claim = runtime.Claim(where.runtime, where.url, port=where.bind[1], tls=where.tls)
         launch.check_ports(where)
     except ConfigError as exc:
         print(f"calliope-agent: {exc.message}", file=sys.stderr)

@@ -171,7 +171,7 @@ class AgentDoor(Door):
             ("Authorization", f"Bearer {self.session.manage_token.reveal()}"),
             ("X-JupyterHub-User", who.name if who else ""),
             ("X-JupyterHub-Server", self.session.server_name),
-            (WRITE_TOKEN, self.session.write_token.reveal()),
+            *([(WRITE_TOKEN, self.session.write_token.reveal())] if self._is_page else []),
         ]
 
     async def no_backend(self) -> None:
@@ -185,9 +185,13 @@ class AgentDoor(Door):
         sent = self.request.headers
         if self.request.method not in SAFE and not self.session.may_write(sent.get(WRITE_TOKEN, "")):
             raise Refused(403, "the page's write token is missing or old; load the page again")
-        page = sent.get("Accept", "").startswith("text/html")
-        if page and sent.get("Sec-Fetch-Dest", "document") != "document":
+        if self._is_page and sent.get("Sec-Fetch-Dest", "document") != "document":
             raise Refused(403, "the settings page opens only by itself, in no frame and by no script")
+
+    @property
+    def _is_page(self) -> bool:
+        """The one answer that the write token goes into; a browser tells what it wants it for."""
+        return self.request.method == "GET" and str(self.request.uri).partition("?")[0] == self.prefix
 
 
 class Redirect(web.RequestHandler):

@@ -68,15 +68,18 @@ def token(file: Path, account: Account | None = None) -> Secret:
 class Claim:
     """Held as long as this launcher (or its guard) lives: a lock of the kernel's, so a crash leaves none behind."""
 
-    def __init__(self, path: Path, url: str) -> None:
-        """Raises `ConfigError` with the running launcher's address when there is one."""
+    def __init__(self, path: Path, url: str, *, port: int, tls: bool) -> None:
+        """Raises `ConfigError` with the running launcher's address when there is one.
+
+        ``port`` and ``tls`` are for the image's health check.
+        """
         self._handle = os.open(path / "launch.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise ConfigError(f"already running at {self._told()}") from exc
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, json.dumps({"url": url, "pid": os.getpid()}).encode(), 0)
+        os.pwrite(self._handle, json.dumps({"url": url, "pid": os.getpid(), "port": port, "tls": tls}).encode(), 0)
 
     def drop(self) -> None:
         os.close(self._handle)

@@ -70,7 +70,7 @@ async def test_changes_by_cookie_want_the_page_s_token(stack: Stack) -> None:
 async def test_the_page_opens_in_no_frame(stack: Stack) -> None:
     html = {"Cookie": login(stack), "Accept": "text/html", "Sec-Fetch-Site": "same-origin", "Referer": stack.url("")}
     framed = {**html, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
-    fetched = {**html, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    fetched = {**html, "Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
     for headers in (framed, fetched):
         assert stack.get("calliope/", headers).status == 403
 
