@@ -1,45 +1,44 @@
-"""sse-starlette's response for a body of bytes that are encoded already.
+"""sse-starlette's response for a body of bytes that are encoded already, and that somebody else may write.
 
 Decisions
-1. Only the way from the iterator to the socket is ours: sse-starlette wraps every single send in a cancel scope and passes it
-   through its encoder, which costs more than the rest of a chunk's way. Its tasks for pings, for the caller's leaving and for the
-   server's stop, its lock between pings and the end, and its cleanup after a failed send stay as they are.
+1. Only the way of the bytes to the socket is ours: sse-starlette pulls them from an iterator, wraps every single send in a cancel
+   scope and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers, its tasks for pings, for
+   the caller's leaving and for the server's stop, and its lock between pings and the end stay as they are.
+2. The body is poured, not pulled, so that the task that reads the provider can write to the caller without waking another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Send
 
 PING_S = 10
+Write = Callable[[bytes], Awaitable[None]]
 
 
 class EventStream(EventSourceResponse):
-    """``body`` yields whole events, ready for the wire. ``grace_s`` is how long it may go on after the server was told to stop."""
+    """``pour`` writes whole events, ready for the wire, with what it is given. ``grace_s`` is how long it may go on after the server
+    was told to stop."""
 
-    def __init__(self, body: AsyncGenerator[bytes], headers: Mapping[str, str], grace_s: float) -> None:
+    def __init__(self, pour: Callable[[Write], Awaitable[None]], headers: Mapping[str, str], grace_s: float) -> None:
         super().__init__(
-            body,
+            iter(()),
             headers=headers,
             ping=PING_S,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
             sep="\n",
             shutdown_grace_period=grace_s,
         )
-        self._body = body
+        self._pour = pour
 
     async def _stream_response(self, send: Send) -> None:
+        async def write(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            async for data in self._body:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        except BaseException:
-            with anyio.move_on_after(self._cleanup_timeout, shield=True):
-                await self._body.aclose()
-            raise
+        await self._pour(write)
         async with self._send_lock:
             self.active = False
             await send({"type": "http.response.body", "body": b"", "more_body": False})

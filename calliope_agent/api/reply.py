@@ -10,7 +10,7 @@ Decisions
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from calliope_agent.api import fault
-from calliope_agent.api.eventstream import EventStream
+from calliope_agent.api.eventstream import EventStream, Write
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
@@ -81,7 +81,7 @@ async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], pati
         await left
         return {"type": "http.disconnect"}
 
-    response = EventStream(_bytes(reader), {**STREAM_HEADERS, **headers_of(reader)}, patience.drain_s + 2)
+    response = EventStream(_Body(reader).pour, {**STREAM_HEADERS, **headers_of(reader)}, patience.drain_s + 2)
     await response(caller.scope, receive, caller.send)
 
 
@@ -90,30 +90,38 @@ async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | Non
         await asyncio.wait((flight.settled, left), timeout=hold_s, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _bytes(reader: Reader) -> AsyncGenerator[bytes]:
-    """The stream's bytes: never a silent end, never an end that the provider did not speak."""
-    flight = reader.flight
-    shape = fault.shape_of_kind(flight.call.kind)
-    numbered = flight.grace_s is not None
-    last = reader.start
-    if not flight.settled.done():
-        yield sse.PING
-    try:
-        async for number, frames in reader.frames():
-            last = number + len(frames)
-            yield _numbered(frames, number) if numbered else b"".join(frames)
-    except AgentError as exc:
-        yield fault.event(exc, shape, reader.id)
-        return
-    ending = [sse.comment(note) for note in flight.record.notes]
-    if shape == "openai" and last <= flight.log.next_number:
-        ending.append(sse.with_id(sse.DONE_FRAME, last) if numbered else sse.DONE_FRAME)
-    if ending:
-        yield b"".join(ending)
+class _Body:
+    """A stream's bytes: never a silent end, never an end that the provider did not speak."""
 
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._numbered = reader.flight.grace_s is not None
+        self._last = reader.start
+        self._write: Write
 
-def _numbered(frames: list[bytes], first: int) -> bytes:
-    return b"".join(sse.with_id(frame, number) for number, frame in enumerate(frames, first))
+    async def pour(self, write: Write) -> None:
+        """See `EventStream`."""
+        reader, flight, self._write = self._reader, self._reader.flight, write
+        shape = fault.shape_of_kind(flight.call.kind)
+        if not flight.settled.done():
+            await write(sse.PING)
+        try:
+            await reader.pour(self._frames if self._numbered else self._plain_frames)
+        except AgentError as exc:
+            await write(fault.event(exc, shape, reader.id))
+            return
+        ending = [sse.comment(note) for note in flight.record.notes]
+        if shape == "openai" and self._last <= flight.log.next_number:
+            ending.append(sse.with_id(sse.DONE_FRAME, self._last) if self._numbered else sse.DONE_FRAME)
+        if ending:
+            await write(b"".join(ending))
+
+    async def _plain_frames(self, number: int, frames: list[bytes]) -> None:
+        self._last = number + len(frames)
+        await self._write(b"".join(frames))
+
+    async def _frames(self, number: int, frames: list[bytes]) -> None:
+        await self._plain_frames(number, [sse.with_id(frame, each) for each, frame in enumerate(frames, number)])
 
 
 def headers_of(reader: Reader) -> dict[str, str]:

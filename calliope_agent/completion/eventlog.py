@@ -5,14 +5,18 @@ Decisions
    the provider feels the client's pace, as TCP meant it.
 2. A log that may be joined or resumed never waits: the slow reader must not slow the others. It holds ``bound`` bytes; a reader
    that falls out of that window ends with `ReaderTooSlow` instead of losing events silently.
+3. The single reader of a log that nobody may join leaves its sink here once it has caught up, and the writer then calls it itself:
+   waking another task for every chunk costs a turn of the event loop, and that is a system call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Awaitable, Callable
 
 from calliope_agent.errors import AgentError, ReaderTooSlow
+
+Sink = Callable[[int, list[bytes]], Awaitable[None]]
 
 
 class EventLog:
@@ -21,13 +25,14 @@ class EventLog:
     def __init__(self, *, keep: bool, bound: int) -> None:
         self.keep = keep
         self._bound = bound
-        self._frames: deque[bytes] = deque()
+        self._frames: list[bytes] = []
         self._first = 0
         self._size = 0
         self._ended = False
         self._error: AgentError | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._room: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
 
     @property
     def next_number(self) -> int:
@@ -49,16 +54,33 @@ class EventLog:
     def append(self, frames: list[bytes]) -> None:
         self._frames.extend(frames)
         self._size += sum(map(len, frames))
-        if self.keep:
-            while self._size > self._bound and len(self._frames) > 1:
-                self._forget()
+        if self.keep and self._size > self._bound:
+            self._forget()
         self._wake()
 
-    async def room(self) -> None:
-        """Wait until the single reader has caught up; returns at once for a log that is kept."""
+    async def write(self, frames: list[bytes]) -> None:
+        """Append, at the single reader's pace where there is only one."""
+        if self._sink is not None:
+            number, self._first = self._first, self._first + len(frames)
+            await self._sink(number, frames)
+            return
+        self.append(frames)
         while not self.keep and self._size > self._bound and not self._ended:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
+
+    async def pour(self, number: int, sink: Sink) -> None:
+        """Every frame from ``number`` on goes through ``sink(number of the first, frames)``. Raises as `read` does, at the end."""
+        while frames := await self.read(number):
+            await sink(number, frames)
+            number += len(frames)
+            if not self.keep and not self._frames and not self._ended:
+                self._sink = sink
+                try:
+                    await self._change()
+                finally:
+                    self._sink = None
+                number = self._first
 
     def end(self, error: AgentError | None = None) -> None:
         """No more frames; readers get what is there, then the end or ``error``."""
@@ -70,9 +92,7 @@ class EventLog:
     async def read(self, number: int) -> list[bytes]:
         """Frames from ``number`` on, waiting for at least one; an empty list at the end. Raises the log's error, `ReaderTooSlow`."""
         while number >= self.next_number and not self._ended:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
+            await self._change()
         if number < self._first:
             raise ReaderTooSlow("This reader fell further behind than the stream's log holds. Ask again.")
         if number >= self.next_number:
@@ -80,10 +100,7 @@ class EventLog:
                 raise self._error
             return []
         if self.keep:
-            skipped = number - self._first
-            return (
-                list(self._frames) if skipped == 0 else [frame for i, frame in enumerate(self._frames) if i >= skipped]
-            )
+            return self._frames[number - self._first :]
         return self._take()
 
     def frames(self) -> list[bytes]:
@@ -91,9 +108,8 @@ class EventLog:
         return list(self._frames)
 
     def _take(self) -> list[bytes]:
-        frames = list(self._frames)
+        frames, self._frames = self._frames, []
         self._first += len(frames)
-        self._frames.clear()
         self._size = 0
         self._free_writer()
         return frames
@@ -103,8 +119,19 @@ class EventLog:
             self._room.set_result(None)
 
     def _forget(self) -> None:
-        self._size -= len(self._frames.popleft())
-        self._first += 1
+        """Let go of the oldest frames until the rest fits; the newest one stays whatever its size."""
+        gone = 0
+        while self._size > self._bound and gone < len(self._frames) - 1:
+            self._size -= len(self._frames[gone])
+            gone += 1
+        del self._frames[:gone]
+        self._first += gone
+
+    async def _change(self) -> None:
+        """Wait for frames that nobody took, or for the end."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -10,7 +10,6 @@ Decisions
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from calliope_agent.completion.eventlog import EventLog
@@ -59,9 +58,7 @@ class Flight:
         self._settle()
 
     async def write(self, frames: list[bytes]) -> None:
-        self.log.append(frames)
-        if not self.log.keep:
-            await self.log.room()
+        await self.log.write(frames)
 
     def land(self, plain: Plain | None = None) -> None:
         """The whole, verified answer is there."""
@@ -113,13 +110,6 @@ class Flight:
         """Wait until the task has ended, its provider's connection closed."""
         if self._task is not None:
             await asyncio.wait([self._task])
-
-    async def frames(self, start: int = 0) -> AsyncIterator[list[bytes]]:
-        """Frames from number ``start`` on, a list per write. Raises the flight's error at its place in the stream."""
-        number = start
-        while frames := await self.log.read(number):
-            number += len(frames)
-            yield frames
 
     def _settle(self) -> None:
         if not self.settled.done():

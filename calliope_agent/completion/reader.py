@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from calliope_agent.completion.eventlog import Sink
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.record import Record
 
@@ -38,8 +39,12 @@ class Reader:
             mine.end(flights.outcome, flights.status, flights.code, flights.message)
 
     async def frames(self) -> AsyncIterator[tuple[int, list[bytes]]]:
-        """The number of the first frame, and the frames, per write. Raises the flight's error at its place."""
+        """The number of the first frame, and the frames, per write. Raises as `pour` does."""
         number = self.start
-        async for frames in self.flight.frames(number):
+        while frames := await self.flight.log.read(number):
             yield number, frames
             number += len(frames)
+
+    async def pour(self, sink: Sink) -> None:
+        """Every frame through ``sink(number of the first, frames)``. Raises the flight's error at its place in the stream."""
+        await self.flight.log.pour(self.start, sink)
