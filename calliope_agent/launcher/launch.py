@@ -29,6 +29,7 @@ from calliope_agent.launcher.childenv import AgentAccess
 from calliope_agent.launcher.front import Front
 from calliope_agent.launcher.place import Place
 from calliope_agent.launcher.process import Command
+from calliope_agent.launcher.relay import Relay
 from calliope_agent.launcher.supervisor import Child, Supervisor
 
 AGENT_DRAIN_S, JUPYTER_GRACE_S = 6.0, 2.0
@@ -55,7 +56,7 @@ class Launcher:
         if not self._place.tls:
             await self._front.open()
         if self._place.relay is not None:
-            await self._place.relay.open()
+            await self._open_relay(self._place.relay)
         if self._place.agent is not None and self._place.agent_runs_here:
             self._work.add("agent", partial(self._agent_command, self._place.agent))
         self._work.add("ide", self._ide_command)
@@ -65,6 +66,13 @@ class Launcher:
         code = await self._exit
         await self._stop()
         return code
+
+    async def _open_relay(self, relay: Relay) -> None:
+        """A convenience: another server of the person's on the same loopback may have the port."""
+        try:
+            await relay.open()
+        except OSError as exc:
+            _show("launcher", f"nothing listens for the IDE on port {self._place.options.ide_port}: {exc.strerror}")
 
     # --- the children -----------------------------------------------------------------------------------------------
 
