@@ -57,3 +57,13 @@ def _block(number: int, block: dict[str, Any], found: dict[str, Any]) -> None:
     found["reasoning"] += block.get("thinking", "")
     if block["type"] == "tool_use":
         found["calls"][number] = [block["name"], json.dumps(block["input"]) if block["input"] else ""]
+
+
+def numbered(body: bytes) -> list[bytes]:
+    """The events of a resumable stream, whole ones only."""
+    return [block for block in body.split(b"\n\n")[:-1] if block.startswith(b"id: ")]
+
+
+def last_id(events: list[bytes]) -> str:
+    """The id of the last one."""
+    return events[-1].split(b"\n")[0].removeprefix(b"id: ").decode()

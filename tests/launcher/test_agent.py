@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.launcher.stack import Stack, login, running, terminal_environment, wait_for
+from tests.transcripts import last_id, numbered
 from tests.upstream import ScriptedProvider, text
 
 LIFE: Any = {"scope": "module", "loop_scope": "module"}
@@ -144,3 +145,26 @@ async def test_a_killed_agent_comes_back_at_the_same_address(stack: Stack) -> No
     await asyncio.to_thread(wait_for, lambda: stack.services()["agent"]["status"] == "running", "the agent")
     assert stack.services()["agent"]["port"] == before["port"]
     assert json.loads(stack.get("calliope/api/health").body)["status"] in ("ready", "degraded")
+
+
+async def test_a_cut_stream_is_resumed_through_the_door(stack: Stack, provider: ScriptedProvider) -> None:
+    words = [f"word{number}" for number in range(6)]
+    gate = asyncio.Event()
+    provider.script(text(*words).hold(gate, before=3), text(*words))
+    chat, resumable = stack.url("calliope/v1/chat/completions"), {"x-calliope-resumable": "true"}
+    calls = provider.calls
+    async with stack.session() as session:
+        got = b""
+        async with session.post(chat, json=CHAT, headers=resumable) as answer:
+            stream = answer.headers["x-calliope-stream"]
+            while b'"word2"' not in got:
+                got += await answer.content.readany()
+        gate.set()
+        kept = numbered(got)
+        where, lost = stack.url(f"calliope/v1/streams/{stream}"), {"last-event-id": last_id(kept)}
+        async with session.get(where, headers=lost) as rest:
+            resumed = numbered(await rest.read())
+        async with session.post(chat, json=CHAT, headers=resumable) as answer:
+            whole = numbered(await answer.read())
+    assert kept + resumed == whole
+    assert provider.calls - calls == 2
