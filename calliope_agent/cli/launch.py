@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """The exit code: 0 after a stop that was asked for, 1 for what the person has to mend."""
+    """The exit code: 0 after a stop that the person asked for, 143 after SIGTERM, 1 for what is to be mended."""
     extra = tuple(word for word in args.jupyter if word != "--")
     return guarded(lambda: _launch(environ, extra))
 

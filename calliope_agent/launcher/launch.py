@@ -8,7 +8,8 @@
 Decisions
 1. The agent's port and tokens are chosen here and given to the agent, so that the IDE can start beside it and a
    restarted agent is found where the running shells were told it is.
-2. Jupyter's clean end (exit code 0: ``POST /api/shutdown``, the idle clock) ends the launcher: the person asked for it.
+2. Ended by a signal, it says so as a shell would (128 + its number): 143 is what orchestrators expect after SIGTERM.
+3. Jupyter's clean end (exit code 0: ``POST /api/shutdown``, the idle clock) ends the launcher: the person asked for it.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class Launcher:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _asked_to_stop(self, number: signal.Signals) -> None:
-        self._finish(0 if number == signal.SIGTERM else 128 + number)
+        self._finish(128 + number)
 
     def _finish(self, code: int) -> None:
         if not self._exit.done():

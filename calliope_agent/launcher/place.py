@@ -89,7 +89,7 @@ class Place:
             "port": self.bind[1],
             "agent_url": self.agent.url if self.agent else "",
             "manage_token": self.manage_token.reveal(),
-            "user": self.hub.user or pwd.getpwuid(self.account.uid if self.account else os.geteuid()).pw_name,
+            "user": self.hub.user or _name_of(self.account.uid if self.account else os.geteuid()),
             "server_name": self.hub.server_name,
             "under_hub": self.hub.present,
             "hub_base": self.hub.host + self.hub.base_url,
@@ -121,9 +121,9 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
     account, agent_account = _accounts(container=container)
     home = homes.choose(environ, hub.user, container=container, is_mount=os.path.ismount)
     homes.prepare(home, account)
-    place = runtime.make(chosen.runtime_dir or paths.find({**environ, "HOME": str(home)}).runtime)
-    if account is not None:
-        place.chmod(0o711)  # root's, but the accounts' own folders lie in it
+    place = runtime.make(
+        chosen.runtime_dir or paths.find({**environ, "HOME": str(home)}).runtime, passable=account is not None
+    )
     own = runtime.make(runtime.for_sockets(place), account)
     agent_runtime = runtime.make(place / "agent", agent_account) if agent_account else place
     tcp = (
@@ -203,6 +203,14 @@ def _accounts(*, container: bool) -> tuple[Account | None, Account | None]:
         return None, None
     person = _account(PERSON)
     return person, _account(AGENT) or person
+
+
+def _name_of(uid: int) -> str:
+    """A container may run as a user whom no file names (OpenShift's random ones)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _account(name: str) -> Account | None:

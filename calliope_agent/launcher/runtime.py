@@ -18,11 +18,15 @@ from calliope_agent.secret import Secret
 LONGEST = 90  # leaves room for a socket's name within the 107 bytes of sun_path (unix(7))
 
 
-def make(path: Path, account: Account | None = None) -> Path:
-    """Create it 0700 and owned by ``account`` (or by us), or check that it is. Raises `ConfigError`."""
+def make(path: Path, account: Account | None = None, *, passable: bool = False) -> Path:
+    """Create it 0700 and owned by ``account`` (or by us), or check that it is. Raises `ConfigError`.
+
+    ``passable``: other accounts have folders of their own in it, so they may pass through it and its parent (0711).
+    """
+    mode = 0o711 if passable else 0o700
     try:
-        path.parent.mkdir(mode=0o700 if account is None else 0o711, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=mode if account is None else 0o711, parents=True, exist_ok=True)
+        path.mkdir(mode=mode, exist_ok=True)
         found = path.lstat()
     except OSError as exc:
         raise ConfigError(
@@ -36,7 +40,7 @@ def make(path: Path, account: Account | None = None) -> Path:
         raise ConfigError(
             f"The runtime directory {path} is a link or belongs to somebody else. Set CALLIOPE_RUNTIME_DIR to another."
         )
-    path.chmod(0o700)
+    path.chmod(mode)
     return path
 
 

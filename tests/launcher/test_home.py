@@ -81,3 +81,9 @@ def test_sockets_have_a_short_path_however_deep_the_runtime_directory_is(tmp_pat
     assert len(str(runtime.for_sockets(deep) / "ide.sock")) < 107
     assert runtime.for_sockets(deep) == runtime.for_sockets(deep)
     assert runtime.for_sockets(Path("/run/x")) == Path("/run/x/person")
+
+
+def test_a_passable_runtime_directory_lets_other_accounts_reach_their_own(tmp_path: Path) -> None:
+    made = runtime.make(tmp_path / "run" / "server", passable=True)
+    assert [folder.stat().st_mode & 0o777 for folder in (made, made.parent)] == [0o711, 0o711]
+    assert runtime.make(made / "person").stat().st_mode & 0o777 == 0o700

@@ -108,7 +108,7 @@ async def test_sigterm_during_a_stream_ends_everything_in_time(tmp_path: Path) -
         await asyncio.to_thread(stack.ready)
         async with stack.session() as session, session.get(stack.url("stream?events=600")) as answer:
             await answer.content.readany()
-            assert await asyncio.to_thread(stack.stop, signal.SIGTERM, 9.5) == 0
+            assert await asyncio.to_thread(stack.stop, signal.SIGTERM, 9.5) == 128 + signal.SIGTERM
         assert stack.below() == set()
     finally:
         stack.stop(signal.SIGKILL)
