@@ -71,7 +71,8 @@ def _load_jupyter_server_extension(app: Any) -> None:
     session = Session(Client(int(descriptor)))
     web_app = app.web_app
     web_app.settings[Session.KEY] = session
-    web_app.settings["calliope_note"] = LOCAL_ONLY if session.under_hub and not _own_origin(session) else ""
+    shared_origin = [LOCAL_ONLY] if session.under_hub and not _own_origin(session) else []
+    web_app.settings["calliope_note"] = " ".join([*shared_origin, *session.notes])
     if web_app.settings["calliope_note"]:
         app.log.warning(LOCAL_ONLY)
     session.admission.install(app.identity_provider)

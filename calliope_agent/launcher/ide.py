@@ -55,6 +55,8 @@ class IdePlace:
     """Address and port instead of the unix socket."""
     prefix: str = "/"
     """The instance's root as the browser sees it, with its slashes: for the links to the person's other ports."""
+    read_only: bool = False
+    """The home cannot be written: settings and extensions live in the runtime directory, as long as the server."""
 
     @property
     def socket(self) -> Path:
@@ -62,11 +64,12 @@ class IdePlace:
 
     @property
     def workspace(self) -> Path:
-        return self.home / "workspace"
+        made = self.home / "workspace"
+        return made if not self.read_only or made.is_dir() else self.home
 
     @property
     def user_data(self) -> Path:
-        return self.home / ".calliope-ide"
+        return self.runtime_dir / "ide-data" if self.read_only else self.home / ".calliope-ide"
 
     @property
     def extensions(self) -> Path:
@@ -103,10 +106,11 @@ def command(install: IdeInstall | None, place: IdePlace, options: IdeOptions, en
 def prepare(place: IdePlace) -> None:
     """Make the person's folders and seed the settings where there are none. To be called as the person.
 
-    Raises ConfigError when the home cannot be written; the IDE may be started all the same.
+    Raises ConfigError when the home cannot be written; the same place as ``read_only`` can be prepared then.
     """
     try:
-        place.workspace.mkdir(parents=True, exist_ok=True)
+        if not place.read_only:
+            place.workspace.mkdir(parents=True, exist_ok=True)
         place.extensions.mkdir(parents=True, exist_ok=True)
         (place.user_data / "User").mkdir(exist_ok=True)
         _seed(place.user_data / "User" / "settings.json")

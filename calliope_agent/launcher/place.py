@@ -59,7 +59,7 @@ class Place:
     @property
     def workspace(self) -> Path:
         """``~/workspace``, or the home while that could not be made."""
-        return self.ide.workspace if self.ide.workspace.is_dir() else self.home
+        return self.ide.workspace
 
     @property
     def agent_home(self) -> Path:
@@ -96,6 +96,7 @@ class Place:
             "restart_role": self.options.restart_role,
             "allow_shared": self.options.allow_shared,
             "idle_shutdown_s": self.options.idle_shutdown_s,
+            "notes": list(self.options.notes),
         }
 
     def _ide_static(self) -> str:
@@ -131,13 +132,12 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
         if any("$PORT" in word or "${PORT}" in word for word in chosen.ide_command)
         else None
     )
-    home_of_ide = ide.IdePlace(home=home, runtime_dir=own, tcp=tcp, prefix=hub.prefix)
-    notes = chosen.notes + _prepared(home_of_ide, account)
+    home_of_ide, notes = _prepared(ide.IdePlace(home=home, runtime_dir=own, tcp=tcp, prefix=hub.prefix), account)
     tunnel = tcp is None and relay.wanted(chosen.ide_tcp, environ, container=container)
     port = chosen.agent_port or (AGENT_PORT if ports.is_free(AGENT_PORT) else ports.any_free())
     return Place(
         hub=hub,
-        options=replace(chosen, notes=notes),
+        options=replace(chosen, notes=(*chosen.notes, *notes)),
         home=home,
         runtime=place,
         agent_runtime=agent_runtime,
@@ -177,13 +177,17 @@ def _access(chosen: Options, port: int, file: Path, account: Account | None) -> 
     return AgentAccess(chosen.agent_url or f"http://127.0.0.1:{port}", token)
 
 
-def _prepared(place: ide.IdePlace, account: Account | None) -> tuple[str, ...]:
+def _prepared(place: ide.IdePlace, account: Account | None) -> tuple[ide.IdePlace, tuple[str, ...]]:
     """A full or broken home is said, not died of: the person needs the server to mend it."""
     try:
         homes.as_person(account, lambda: ide.prepare(place))
     except ConfigError as exc:
-        return (exc.message,)
-    return ()
+        spare = replace(place, read_only=True)
+        homes.as_person(account, lambda: ide.prepare(spare))
+        return spare, (
+            f"{exc.message} Until then nothing can be saved there; IDE settings last as long as the server.",
+        )
+    return place, ()
 
 
 def _identity(place: ide.IdePlace, agent_runtime: Path, hub: Hub, account: Account | None) -> dict[str, str]:

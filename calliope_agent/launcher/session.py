@@ -32,6 +32,7 @@ class Session:
         self.hub_base: str = told["hub_base"]
         self.restart_role: str = told["restart_role"]
         self.idle_shutdown_s: float = told["idle_shutdown_s"]
+        self.notes: list[str] = told["notes"]
         self.ide_static: str = told["ide_static"]
         self.agent_url: str = told["agent_url"]
         self.manage_token = Secret(told["manage_token"])

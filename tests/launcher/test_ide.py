@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,18 @@ def test_a_home_that_is_no_folder_is_one_clear_error(place: ide.IdePlace) -> Non
     place.home.write_text("a file")
     with pytest.raises(ConfigError, match="home"):
         ide.prepare(place)
+
+
+def test_a_home_that_cannot_be_written_is_opened_all_the_same(tmp_path: Path) -> None:
+    home, runtime = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    runtime.mkdir()
+    (home / "workspace").write_text("no folder")
+    wanted = ide.IdePlace(home=home, runtime_dir=runtime)
+    with pytest.raises(ConfigError, match="cannot be made"):
+        ide.prepare(wanted)
+    spare = replace(wanted, read_only=True)
+    ide.prepare(spare)
+    assert spare.workspace == home
+    assert (runtime / "ide-data" / "User" / "settings.json").is_file()
+    assert sorted(home.iterdir()) == [home / "workspace"]
