@@ -3,7 +3,8 @@
 Decisions
 1. Home folders are often NFS and shared by a person's servers: keys, config.toml and extensions go there. Cache, ledger, tokens and
    sockets are this machine's and this server's, so they lie on a local disk under the server's name.
-2. A folder that others could write to, that is a symlink, or that is somebody else's is refused: who owns the folder owns the tokens.
+2. A folder that is a symlink or somebody else's is refused, and so is one that others could write to, unless it is still empty (a
+   fresh volume): who could fill the folder owns the tokens.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ def private(folder: Path) -> Path:
         raise ConfigError(f"{folder}: is a symlink or a file where a folder of ours belongs. Remove it.")
     if found.st_uid != os.geteuid():
         raise ConfigError(f"{folder}: belongs to user {found.st_uid}, not to us. Choose another folder.")
+    if found.st_mode & 0o022 and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder}: others may write into it, and it is not empty. Look at what is in it, then: chmod 700"
+        )
     if found.st_mode & 0o077:
         folder.chmod(0o700)
     return folder

@@ -149,10 +149,12 @@ def _operators_keys(environ: Mapping[str, str]) -> set[str]:
 
 async def _warm(agent: Agent) -> None:
     """What the first request would wait for: the doors, the catalog, the keyring's probe, and litellm where it is asked for."""
-    await agent.refresh()
-    # What is there by now stays: looking through it again and again would cost 20 ms in the middle of somebody's stream.
-    gc.freeze()
-    gc.enable()
+    try:
+        await agent.refresh()
+    finally:
+        # What is there by now stays: looking through it again and again would cost 20 ms in the middle of somebody's stream.
+        gc.freeze()
+        gc.enable()
     if agent.settings.preload == "litellm":
         agent.doors.litellm.preload()
 
