@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,19 +33,22 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
 
 @pytest_asyncio.fixture(**LIFE)
 async def stack(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    environ = {
+    found = Stack(tmp_path_factory.mktemp("agent"), environment(provider))
+    context = running(found)
+    await asyncio.to_thread(context.__enter__)
+    await asyncio.to_thread(wait_for, lambda: found.services()["agent"]["status"] == "running", "the agent")
+    yield found
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def environment(provider: ScriptedProvider) -> dict[str, str]:
+    return {
         "USE_ALL_COMPONENTS": "true",
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": provider.base_url,
         "CALLIOPE_CHAT_MODEL": "openai/scripted-model",
         "WAIIDE_IDLE_SHUTDOWN_S": "3600",
     }
-    found = Stack(tmp_path_factory.mktemp("agent"), environ)
-    context = running(found)
-    await asyncio.to_thread(context.__enter__)
-    await asyncio.to_thread(wait_for, lambda: found.services()["agent"]["status"] == "running", "the agent")
-    yield found
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def test_the_door_adds_the_manage_token_and_shows_no_secret(stack: Stack) -> None:
@@ -168,3 +172,23 @@ async def test_a_cut_stream_is_resumed_through_the_door(stack: Stack, provider: 
             whole = numbered(await answer.read())
     assert kept + resumed == whole
     assert provider.calls - calls == 2
+
+
+async def test_a_stop_ends_a_stream_with_a_word_before_jupyter_goes(provider: ScriptedProvider, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {**environment(provider), "CALLIOPE_DRAIN_S": "1"})
+    await asyncio.to_thread(stack.start)
+    try:
+        await asyncio.to_thread(stack.ready)
+        await asyncio.to_thread(wait_for, lambda: stack.services()["agent"]["status"] == "running", "the agent")
+        provider.script(text("word").stall_after(1))
+        async with stack.session() as session:
+            async with session.post(stack.url("calliope/v1/chat/completions"), json=CHAT) as answer:
+                await answer.content.readany()
+                stopping = asyncio.create_task(asyncio.to_thread(stack.stop, signal.SIGTERM, 9.5))
+                rest = await answer.content.read()
+            assert b"server_stopping" in rest
+            assert b"[DONE]" not in rest
+            assert await stopping == 0
+        assert stack.below() == set()
+    finally:
+        await asyncio.to_thread(stack.stop, signal.SIGKILL)
