@@ -158,7 +158,7 @@ def decide(environ: Mapping[str, str], extra: Sequence[str] = ()) -> Place:
 
 def _data_dir(chosen: Options, environ: Mapping[str, str], home: Path) -> Path:
     """Where `calliope-agent ide install` puts the IDE."""
-    return chosen.data_dir or Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "calliope"
+    return chosen.data_dir or Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "calliope-agent"
 
 
 def _address(extra: Sequence[str], *, container: bool) -> str:

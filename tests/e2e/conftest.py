@@ -22,6 +22,8 @@ from tests.upstream import ScriptedProvider
 
 SERVER = "alice-waiide-abc123"
 BOBS = "bob-waiide-def456"
+IDLE, BUSY = "alice-idle-000001", "alice-busy-000002"
+IDLE_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ async def stack(
         "WAIIDE_RESTART_ROLE": "admin",
     }
     hub = Hub(folder=tmp_path_factory.mktemp("hub"), proxy=tools.proxy, environment=environment)
+    hub.servers = {name: {"WAIIDE_IDLE_SHUTDOWN_S": str(IDLE_S)} for name in (IDLE, BUSY)}
     async with hub:
         main = hub.home("alice") / "workspace"
         main.mkdir(parents=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, expect
 
+from tests.e2e.alone import eventually
 from tests.e2e.browser import Workbench, shot
 from tests.e2e.conftest import Stack
 from tests.upstream import ScriptedProvider, status, text
@@ -25,14 +25,6 @@ async def bench(stack: Stack, alice: BrowserContext) -> AsyncIterator[Workbench]
     await workbench.open(stack.root)
     yield workbench
     await page.close()
-
-
-async def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
-    for _ in range(int(seconds * 20)):
-        if check():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not become true in time")
 
 
 async def test_the_instance_root_is_the_ide(stack: Stack, bench: Workbench) -> None:
