@@ -27,7 +27,9 @@ from calliope_agent.completion.dispatch import Dispatch
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.flights import Flights
 from calliope_agent.completion.keeper import Keeper
-from calliope_agent.completion.line import Clockwork, Line
+from calliope_agent.completion.ledger import Ledger
+from calliope_agent.completion.line import Clockwork, Line, limits_of
+from calliope_agent.completion.metrics import Metrics
 from calliope_agent.completion.reader import Reader
 from calliope_agent.completion.record import Record, Records
 from calliope_agent.completion.route import Router
@@ -35,11 +37,14 @@ from calliope_agent.completion.wishes import Wishes
 from calliope_agent.inline.ask import Asker
 from calliope_agent.inline.lane import Lane
 from calliope_agent.keys import Key, KeyStore, UserKeys
+from calliope_agent.model import Prices
 from calliope_agent.paths import Paths
-from calliope_agent.provider import need_of
+from calliope_agent.provider import Provider, need_of
 from calliope_agent.redact import Redactor
 from calliope_agent.settings import Loaded, Settings
+from calliope_agent.upstream import check as checks
 from calliope_agent.upstream.attempt import Attempt, Call, Door, Seen
+from calliope_agent.upstream.check import Verdict
 from calliope_agent.upstream.local_models import LocalModels
 from calliope_agent.upstream.place import Place
 
@@ -74,10 +79,12 @@ class Agent:
             environ, paths.config, _policy(loaded.settings), loaded.settings.keys_passphrase, self.redactor
         )
         self.records = Records()
+        self.ledger = Ledger(lambda: datetime.now(UTC), self._prices)
+        self.metrics = Metrics()
         self.flights = Flights(loaded.settings.resume_grace_s)
         self.stopping = False
         self.local = LocalModels(loaded.settings.local_model, paths.data, paths.runtime, environ)
-        self._own_origins = own_origins
+        self.own_origins = own_origins
         self._sources = Sources(
             shipped=catalogs.shipped_dir(),
             operator=loaded.settings.providers_dir,
@@ -142,8 +149,27 @@ class Agent:
         arrived = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         clock = time.perf_counter  # uvloop's own clock ticks in milliseconds
         record = Record(call.id, kind, asked, call.stream, arrived, clock, clock())
+        record.ended = self._ended
         self.records.add(record)
         return record
+
+    async def check(self, provider: Provider) -> Verdict:
+        """Ask the provider now, whatever was known of it before. See `check.check`."""
+        router = await self.refresh(now=True)
+        target = checks.tested(provider)
+        self.keys.rejected(need_of(provider))
+        try:
+            key = await StoredKeys(self.keys).find(target)
+        except errors.KeyMissing as exc:
+            return Verdict("no_key", exc.message)
+        call = checks.question(f"check_{secrets.token_hex(8)}", target)
+        attempt = Attempt(call, target, key.value if key else None, limits_of(target, router.settings))
+        return await checks.check(attempt, self.doors.native[attempt.call.wire], self._door_for)
+
+    def changed(self, provider: str) -> None:
+        """Forget what was learnt about a provider whose key or address is another one now."""
+        self.breaker.forget(provider)
+        self.lane.forget()
 
     async def stop(self, drain_s: float) -> None:
         """Take no new work, let streams finish for ``drain_s`` seconds, then end them with `ServerStopping`."""
@@ -168,8 +194,10 @@ class Agent:
             self._doors = doors.open_doors(self.environ, self._place, self.redactor.scrub, self.hop)
         stamp = await asyncio.to_thread(catalogs.stamp, self._sources)
         if stamp != self._stamp:
+            before = self.settings
             await asyncio.to_thread(self._reload)
             self._stamp = stamp
+            await self._follow(before)
         present = {
             provider.name: await self.keys.find(need_of(provider)) is not None for provider in self.catalog.providers
         }
@@ -181,13 +209,13 @@ class Agent:
         """Read config.toml and every provider's file again; what is broken keeps its last good state and is logged once."""
         try:
             file = tomlfile.read(self.paths.config_file) if self.paths.config_file.exists() else None
-            self.loaded = settings.load(self.environ, file)
+            self.loaded = settings.load(self.environ, file, self.loaded.flags)
         except errors.ConfigError as exc:
             log.warning("%s", exc.message)
         known = set(self.catalog.problems) if hasattr(self, "catalog") else set()
         previous = self.catalog if hasattr(self, "catalog") else None
         environ = {**self.environ, **_named_local_model(self.loaded)}
-        self.catalog = catalogs.load(self._sources, environ, own_origins=self._own_origins, previous=previous)
+        self.catalog = catalogs.load(self._sources, environ, own_origins=self.own_origins, previous=previous)
         for problem in (*self.loaded.problems, *self.catalog.problems):
             if problem not in known:
                 log.warning("%s", problem)
@@ -195,6 +223,26 @@ class Agent:
     def _inline_target(self) -> str | None:
         target = self.router.roles().get("inline")
         return target.name if target is not None else None
+
+    def _ended(self, record: Record) -> None:
+        self.metrics.ended(record)
+        if record.kind != "inline":  # a suggestion spends nothing itself: the call it made has a record of its own
+            self.ledger.ended(record)
+
+    def _prices(self, target: str) -> Prices | None:
+        name, _, model = target.partition("/")
+        provider = self.catalog.provider(name)
+        known = provider.models if provider is not None else ()
+        return next((one.prices for one in known if model in (one.name, *one.aliases)), None)
+
+    async def _follow(self, before: Settings) -> None:
+        """What was built from settings that are now others is built anew."""
+        kept = (self.settings.cache, self.settings.cache_max_mb, self.settings.store_content)
+        if kept != (before.cache, before.cache_max_mb, before.store_content):
+            old, self.keeper.cache = self.keeper.cache, _cache(self.settings, self.paths)
+            await old.close()
+        if self.settings.log_level != before.log_level:
+            logging.getLogger().setLevel(self.settings.log_level)
 
     def _landed(self, flight: Flight, target: Target, key: Key | None, seen: Seen) -> None:
         self.dispatch.keep(flight, target, key, seen)

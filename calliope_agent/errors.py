@@ -9,6 +9,7 @@
     ├── UnknownModel 404          lists near names
     ├── NotFound 404              no such stream, request, provider
     ├── MethodNotAllowed 405
+    ├── Conflict 409              what is there does not allow the change: set elsewhere, or to be mended first
     ├── Superseded 409            a newer keystroke took this one's place
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
@@ -102,6 +103,13 @@ class MethodNotAllowed(AgentError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class Conflict(AgentError):
+    """What is there does not allow the change: a value is set elsewhere, a name is taken, a file must be mended first."""
+
+    status = 409
+    code = "conflict"
 
 
 class Superseded(AgentError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from calliope_agent.secret import Secret
@@ -48,13 +49,20 @@ def log_level(text: str) -> str:
     return upper
 
 
-def one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in allowed:
-            raise ValueError("must be one of " + ", ".join(word or "nothing" for word in allowed))
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A parser of a closed set of words."""
+
+    allowed: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text.lower() not in self.allowed:
+            raise ValueError("must be one of " + ", ".join(word or "nothing" for word in self.allowed))
         return text.lower()
 
-    return parse
+
+def one_of(*allowed: str) -> OneOf:
+    return OneOf(allowed)
 
 
 def text(value: str) -> str:

@@ -31,6 +31,7 @@ import uvloop
 from calliope_agent import __version__, catalog, custody, log, paths, tokens
 from calliope_agent.agent import Agent
 from calliope_agent.api.app import Edge
+from calliope_agent.api.guard import Tokens
 from calliope_agent.errors import ConfigError
 from calliope_agent.keys.need import OWN_PREFIX
 from calliope_agent.paths import Paths
@@ -84,14 +85,19 @@ class Service:
 
     def __init__(self, environ: Mapping[str, str], loaded: Loaded, place: Paths, bound: socket.socket) -> None:
         self.url = f"http://{HOST}:{bound.getsockname()[1]}"
-        self.tokens = tokens.ready(place, loaded.settings)
+        self._kept = tokens.Kept(place, loaded.settings)
         self.agent = Agent(environ, loaded, place, own_origins=(self.url,))
         for token in (self.tokens.complete, self.tokens.manage):
             self.agent.redactor.add(token)
         self._place = place
         self._bound = bound
-        self._server = _Server(_config(Edge(self.agent, self.tokens)))
+        self._server = _Server(_config(Edge(self.agent, self._kept)))
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def tokens(self) -> Tokens:
+        """Those that count now."""
+        return self._kept.current
 
     async def start(self) -> None:
         """Returns when the socket is served. Catalog and keyring are looked at behind that, not before."""

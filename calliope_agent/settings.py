@@ -163,6 +163,7 @@ class Loaded:
     origins: Mapping[str, Origin]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 # Families of names that are read one by one elsewhere (launcher, image), so that `doctor` does not call them unknown.
@@ -194,7 +195,16 @@ def load(environ: Mapping[str, str], file: TomlFile | None = None, flags: Mappin
         if origin.kind != "default":
             values[item.name] = value
     problems += _unknown_keys(file) if file else []
-    return Loaded(Settings(**values), origins, tuple(problems), tuple(_unknown_variables(environ)))
+    return Loaded(Settings(**values), origins, tuple(problems), tuple(_unknown_variables(environ)), flags or {})
+
+
+def default_of(item: Field[Any]) -> Any:
+    return item.default if item.default is not MISSING else cast("Callable[[], Any]", item.default_factory)()
+
+
+def check(item: Field[Any], value: Any) -> None:
+    """Raises `ConfigError` for a value that config.toml may not hold for this setting."""
+    _parsed(item, _as_text(value), file_key(item.metadata["variable"]))
 
 
 def _find(
@@ -215,8 +225,7 @@ def _find(
             return _parsed(item, _as_text(file.data[key]), file.where(key)), Origin("file", file.where(key))
         except ConfigError as exc:
             problems.append(exc.message)
-    default = item.default if item.default is not MISSING else cast("Callable[[], Any]", item.default_factory)()
-    return default, Origin("default", "default")
+    return default_of(item), Origin("default", "default")
 
 
 def _parsed(item: Field[Any], text: str, where: str) -> Any:

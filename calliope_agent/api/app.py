@@ -17,24 +17,44 @@ from starlette.types import Receive, Scope, Send
 
 from calliope_agent import errors
 from calliope_agent.agent import Agent
-from calliope_agent.api import completions, fault, health, inline, models, requests, streams
+from calliope_agent.api import (
+    completions,
+    control,
+    fault,
+    health,
+    inline,
+    models,
+    openapi,
+    pages,
+    providers,
+    requests,
+    settings,
+    streams,
+)
+from calliope_agent.api.body import Closed, KeyBody, ProviderBody, RotateBody
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.guard import Scope as TokenScope
-from calliope_agent.api.guard import Tokens, check_host, check_origin, check_token
+from calliope_agent.api.guard import check_host, check_origin, check_token
 from calliope_agent.api.intake import request_id
+from calliope_agent.tokens import Kept
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of the API: ``scope`` None means that no token is needed."""
+    """A row of the API: ``scope`` None means that no token is needed; ``body`` is its closed schema or that schema's name."""
 
     method: str
     path: str
     handler: Handler
     scope: TokenScope | None
     text: str
+    body: type[Closed] | str | None = None
+
+
+async def _described(exchange: Exchange) -> None:
+    await exchange.json(openapi.document(ENDPOINTS))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -58,13 +78,30 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("DELETE", "/v1/streams/{id}", streams.cancelled, "complete", "an answer cancelled"),
     Endpoint("GET", "/v1/requests", requests.listed, "complete", "why the last answers are what they are"),
     Endpoint("GET", "/v1/requests/{id}", requests.shown, "complete", "why one answer is what it is"),
+    Endpoint("GET", "/api/settings", settings.shown, "complete", "every setting and where it comes from"),
+    Endpoint("PATCH", "/api/settings", settings.changed, "manage", "settings written to config.toml", "SettingsBody"),
+    Endpoint("GET", "/api/providers", providers.listed, "complete", "every provider, its state and its key's source"),
+    Endpoint("PUT", "/api/providers/{name:path}/key", providers.key_put, "manage", "a key of one's own", KeyBody),
+    Endpoint("DELETE", "/api/providers/{name:path}/key", providers.key_deleted, "manage", "that key forgotten"),
+    Endpoint("POST", "/api/providers/{name:path}/check", providers.checked, "manage", "one real call, and its verdict"),
+    Endpoint("GET", "/api/providers/{name:path}", providers.shown, "complete", "one provider"),
+    Endpoint("PUT", "/api/providers/{name:path}", providers.put, "manage", "a provider of one's own", ProviderBody),
+    Endpoint("DELETE", "/api/providers/{name:path}", providers.deleted, "manage", "that provider and its key removed"),
+    Endpoint("GET", "/api/usage", control.usage, "complete", "requests, tokens and cost since the start"),
+    Endpoint("GET", "/api/cache", control.cache_shown, "complete", "the cache of answers"),
+    Endpoint("DELETE", "/api/cache", control.cache_cleared, "manage", "every kept answer forgotten"),
+    Endpoint("POST", "/api/tokens/rotate", control.rotated, "manage", "new local tokens, at once", RotateBody),
+    Endpoint("GET", "/metrics", control.metrics, "metrics", "Prometheus' text format"),
+    Endpoint("GET", "/openapi.json", _described, "complete", "this API"),
+    Endpoint("GET", "/", pages.shown, "manage", "the settings page"),
+    Endpoint("GET", "/page/{file}", pages.part, "manage", "its scripts and styles"),
 )
 
 
 class Edge:
     """The ASGI application."""
 
-    def __init__(self, agent: Agent, tokens: Tokens, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> None:
+    def __init__(self, agent: Agent, tokens: Kept, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> None:
         self._agent = agent
         self._tokens = tokens
         self._routes = [(Route(one.path, _never, methods=[one.method]), one) for one in endpoints]
@@ -73,12 +110,12 @@ class Edge:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        exchange = Exchange(self._agent, scope, receive, send, request_id(headers), headers)
+        exchange = Exchange(self._agent, scope, receive, send, request_id(headers), headers, self._tokens)
         shape = fault.shape_of(scope["path"], headers)
         try:
             await self._serve(exchange)
         except errors.AgentError as exc:
-            log.info("%s %s %s: %d %s", exchange.id, scope["method"], scope["path"], exc.status, exc.code)
+            log.info("%s %s %s: %d %s", exchange.id, scope["method"], scope["path"][:200], exc.status, exc.code)
             await exchange.answer(fault.answer(exc, shape, exchange.id))
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -87,7 +124,7 @@ class Edge:
         endpoint, path = self._find(exchange.asgi)
         needed = endpoint.scope if endpoint is not None else "complete"
         if needed is not None:
-            exchange.token_scope = check_token(exchange.headers, self._tokens, needed)
+            exchange.token_scope = check_token(exchange.headers, self._tokens.current, needed)
         if exchange.headers.get("upgrade", "").lower() == "websocket":
             raise errors.UpgradeRefused("This server speaks HTTP only. Send the request without an upgrade.")
         if endpoint is None:

@@ -15,6 +15,7 @@ from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.intake import read_body
 from calliope_agent.api.reply import Caller, Patience
+from calliope_agent.tokens import Kept
 
 JSON = "application/json"
 
@@ -29,6 +30,7 @@ class Exchange:
     send: Send
     id: str
     headers: Headers
+    tokens: Kept
     token_scope: TokenScope | None = None
 
     @property

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "models": ("models", "list the models that can be asked; `models pull` fetches the local one"),
     "ide": ("ide", "install the IDE, or say where it is"),
     "keys": ("keys", "set, list and remove your own keys"),
+    "providers": ("providers", "list, check and add providers of models"),
+    "cache": ("cache", "show or empty the cache of answers"),
     "env": ("env", "print the variables that point any tool at the agent"),
     "token": ("token", "print the agent's token, or make new ones"),
     "status": ("status", "say whether the agent runs and what it can do"),

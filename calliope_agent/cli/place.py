@@ -57,7 +57,11 @@ class Door:
     def open(self, method: str, path: str, body: Any = None) -> HTTPResponse:
         parts = urlsplit(self.url)
         connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=600)
-        headers = {"authorization": f"Bearer {self.token.reveal()}", "accept": "application/json, text/event-stream"}
+        headers = {
+            "authorization": f"Bearer {self.token.reveal()}",
+            "accept": "application/json, text/event-stream",
+            "connection": "close",
+        }
         if body is not None:
             headers["content-type"] = "application/json"
         try:
@@ -88,6 +92,22 @@ def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:
             f"{NOT_RUNNING}, or set CALLIOPE_{'MANAGE' if manage else 'AGENT'}_TOKEN for the one at {url}."
         )
     return Door(url, token)
+
+
+def running(environ: Mapping[str, str]) -> Door | None:
+    """The running agent, with the token that may change things; None where none runs here.
+
+    Raises `ConfigError` where CALLIOPE_AGENT_URL names one that does not answer, or whose token is not known.
+    """
+    named = loaded(environ).settings.agent_url is not None
+    try:
+        found = door(environ, manage=True)
+        found.open("GET", "/health").read()
+    except ConfigError:
+        if named:
+            raise
+        return None
+    return found
 
 
 def _announced(place: paths.Paths) -> str:

@@ -83,3 +83,8 @@ class Breaker:
         state = self._states.get(target)
         if state is not None:
             state.probing = False
+
+    def forget(self, provider: str) -> None:
+        """Another key or address: what its targets did before says nothing any more."""
+        for target in [name for name in self._states if name.startswith(f"{provider}/")]:
+            del self._states[target]

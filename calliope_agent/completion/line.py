@@ -200,7 +200,9 @@ class _Run:
             self.record.attempts[-1].waited_ms = state.next_action.sleep * 1000
 
     async def _attempt(self, target: Target, key: Key | None, deadline: asyncio.Timeout) -> None:
-        attempt = Attempt(self.flight.call, target, key.value if key else None, _limits(target, self.settings), Seen())
+        attempt = Attempt(
+            self.flight.call, target, key.value if key else None, limits_of(target, self.settings), Seen()
+        )
         noted = self.record.begin(target.name, key.label if key else None)
         try:
             await self._through_door(attempt, key, deadline)
@@ -271,7 +273,8 @@ class _Run:
         self.flight.fail(error)
 
 
-def _limits(target: Target, settings: Settings) -> Limits:
+def limits_of(target: Target, settings: Settings) -> Limits:
+    """The settings, and the provider's own where its file has them."""
     own = target.provider.timeouts
     return Limits(
         connect_s=own.connect_s or settings.connect_timeout_s,

@@ -29,7 +29,7 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Record:
-    """One request's story. ``clock`` gives seconds, monotonic; ``arrived_at`` is ISO 8601 in UTC."""
+    """One request's story. ``clock`` gives seconds, monotonic; ``arrived_at`` is ISO 8601 in UTC; ``ended`` is called once."""
 
     id: str
     kind: str
@@ -54,6 +54,7 @@ class Record:
     finish: str | None = None
     usage: Mapping[str, Any] | None = None
     client_retries: int | None = None
+    ended: Callable[[Record], None] | None = field(default=None, repr=False)
 
     def now_ms(self) -> float:
         return (self.clock() - self.started) * 1000
@@ -74,6 +75,8 @@ class Record:
         if self.outcome == "running":
             self.outcome, self.status, self.code, self.message = outcome, status, code, message
             self.total_ms = self.now_ms()
+            if self.ended is not None:
+                self.ended(self)
 
     @property
     def overhead_ms(self) -> float | None:

@@ -23,19 +23,20 @@ WIRES: tuple[Wire, ...] = ("openai", "anthropic")
 class Doors:
     """``native`` by wire's name; ``litellm`` for everything that they cannot take."""
 
-    native: Mapping[str, Door]
+    native: Mapping[str, NativeDoor]
     litellm: LitellmDoor
 
     def of(self, wire: str) -> Door:
-        return self.native.get(wire, self.litellm)
+        return self.native.get(wire) or self.litellm
 
     async def close(self) -> None:
-        for door in (*self.native.values(), self.litellm):
+        doors: tuple[Door, ...] = (*self.native.values(), self.litellm)
+        for door in doors:
             await door.close()
 
 
 def open_doors(environ: Mapping[str, str], places: Places, scrub: Callable[[str], str], hop: str) -> Doors:
     """``scrub`` is the redaction boundary, ``hop`` the word by which this process knows its own requests."""
     client = Client(environ)
-    native: dict[str, Door] = {wire: NativeDoor(wire, client, places, scrub, hop) for wire in WIRES}
+    native: dict[str, NativeDoor] = {wire: NativeDoor(wire, client, places, scrub, hop) for wire in WIRES}
     return Doors(native, LitellmDoor(places, scrub, native))

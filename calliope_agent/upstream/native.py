@@ -79,23 +79,33 @@ class NativeDoor:
         verify(body, attempt.call.kind, attempt.seen, verifies=attempt.target.provider.verifies_finish)
         return Plain(body)
 
+    async def get(self, attempt: Attempt, path: str) -> bytes:
+        """The JSON that lies at ``path`` below the base URL. Raises `UpstreamError`."""
+        async with self._asked(attempt, path) as response:
+            self._expect_type(response, "application/json")
+            return await _whole(response, attempt.limits.answer_bytes)
+
     async def close(self) -> None:
         await self._client.close()
 
     @contextlib.asynccontextmanager
-    async def _asked(self, attempt: Attempt) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """An answer with status 200; leaving the block before its end closes the connection, which tells the provider."""
+    async def _asked(self, attempt: Attempt, path: str | None = None) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """An answer with status 200 to the call, or to a GET of ``path``.
+
+        Leaving the block before its end closes the connection, which tells the provider.
+        """
         place = await self._places(attempt)
         session = self._client.session(place.unix_socket, allow_link_local=attempt.target.provider.allow_link_local)
-        url = _url(place.base_url, attempt)
+        url = place.base_url + path if path else _url(place.base_url, attempt)
         limits = attempt.limits
         # A plain answer is silent until it is whole, however long the model thinks: only the deadline ends that.
         idle_s = limits.idle_s if attempt.call.stream else None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=idle_s)
         with _translated():
-            async with session.post(
+            async with session.request(
+                "GET" if path else "POST",
                 yarl.URL(url, encoded=True),
-                data=_payload(attempt.call.encoded(attempt.target)),
+                data=None if path else _payload(attempt.call.encoded(attempt.target)),
                 headers=self._headers(attempt, place),
                 timeout=timeout,
                 allow_redirects=False,
