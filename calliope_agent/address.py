@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
@@ -27,6 +28,7 @@ def checked(text: str) -> str:
     return text.rstrip("/")
 
 
+@functools.lru_cache(maxsize=256)
 def origin(address: str) -> str:
     """``scheme://host:port`` with the port always there: what a key is bound to."""
     parts = _split(address)

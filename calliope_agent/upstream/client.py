@@ -33,6 +33,7 @@ class Client:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self._proxies = proxies_of(environ)
         self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
         self._tls: ssl.SSLContext | None = None
 
@@ -46,11 +47,12 @@ class Client:
 
     def proxy(self, url: str) -> str | None:
         """The HTTP proxy for ``url`` by the environment's rules, or None."""
-        parts = urlsplit(url)
-        proxies = proxies_of(self._environ)
-        if not proxies or proxy_bypass_environment(parts.hostname or "", proxies):
+        if not self._proxies:
             return None
-        return proxies.get(parts.scheme) or proxies.get("all")
+        parts = urlsplit(url)
+        if proxy_bypass_environment(parts.hostname or "", self._proxies):
+            return None
+        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     async def close(self) -> None:
         for session in self._sessions.values():
