@@ -4,7 +4,9 @@ Decisions
 1. Home folders are often NFS and shared by a person's servers: keys, config.toml and extensions go there. Cache, ledger, tokens and
    sockets are this machine's and this server's, so they lie on a local disk under the server's name.
 2. A folder that is a symlink or somebody else's is refused, and so is one that others could write to, unless it is still empty (a
-   fresh volume): who could fill the folder owns the tokens.
+   fresh volume): who could fill the folder owns the tokens. So does who owns a folder above it, hence what lies in a folder that
+   everybody may write to (/tmp) must be ours or root's. Other folders above may be anybody's: on some platforms the home is not
+   owned by the user who runs.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def find(environ: Mapping[str, str], settings: Settings | None = None) -> Paths:
 def private(folder: Path) -> Path:
     """Make the folder 0700 and ours. Raises `ConfigError` naming it when it is not, and what to do."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in (*(one for one in reversed(folder.parents) if not one.exists()), folder):
+            missing.mkdir(mode=0o700, exist_ok=True)  # parents=True would make the others as the umask has it
         found = folder.lstat()
     except OSError as exc:
         raise ConfigError(
@@ -80,9 +83,24 @@ def private(folder: Path) -> Path:
         raise ConfigError(
             f"{folder}: others may write into it, and it is not empty. Look at what is in it, then: chmod 700"
         )
+    refuse_foreign(folder)
     if found.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises `ConfigError` where somebody else could have put this folder, or one above it, there for us to find."""
+    for one in (folder, *folder.parents[:-1]):
+        try:
+            open_to_all, owner = one.parent.stat().st_mode & stat.S_IWOTH, one.lstat().st_uid
+        except OSError:
+            continue  # what is not there holds nothing
+        if open_to_all and owner not in (0, os.geteuid()):
+            raise ConfigError(
+                f"{one}: was made by user {owner} in a folder that everybody may write to, so it is not trusted. Remove it, or set "
+                "CALLIOPE_RUNTIME_DIR and CALLIOPE_STATE_DIR to folders of yours."
+            )
 
 
 def network_file_system(path: Path, mounts: str) -> str | None:

@@ -19,11 +19,11 @@ import os
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 import uvloop
@@ -32,6 +32,7 @@ from calliope_agent import __version__, catalog, custody, log, paths, tokens
 from calliope_agent.agent import Agent
 from calliope_agent.api.app import Edge
 from calliope_agent.api.guard import Tokens
+from calliope_agent.api.heads import BoundedHeads
 from calliope_agent.errors import ConfigError
 from calliope_agent.keys.need import OWN_PREFIX
 from calliope_agent.paths import Paths
@@ -58,9 +59,12 @@ def running(place: Paths) -> Running | None:
     try:
         told = json.loads(place.agent_file.read_text())
         found = Running(told["url"], int(told["pid"]), told["version"])
-        with urllib.request.urlopen(f"{found.url}/health", timeout=2) as answer:  # noqa: S310  our own file names a loopback URL
-            return found if answer.status == 200 else None
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        # Not urllib.request: it would ask the proxy of HTTP_PROXY, whose answer says nothing about us.
+        connection = HTTPConnection(HOST, urlsplit(found.url).port, timeout=2)
+        with contextlib.closing(connection):
+            connection.request("GET", "/health")
+            return found if connection.getresponse().status == 200 else None
+    except (OSError, ValueError, KeyError, TypeError, HTTPException):
         return None
 
 
@@ -204,7 +208,7 @@ def _config(app: Edge) -> uvicorn.Config:
         app,
         loop="none",
         proxy_headers=False,
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         lifespan="off",
         log_config=None,

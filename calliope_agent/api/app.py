@@ -117,6 +117,12 @@ class Edge:
         except errors.AgentError as exc:
             log.info("%s %s %s: %d %s", exchange.id, scope["method"], scope["path"][:200], exc.status, exc.code)
             await exchange.answer(fault.answer(exc, shape, exchange.id))
+        except (
+            Exception
+        ):  # a mistake of ours is told in the caller's wire too; where an answer has begun, uvicorn closes
+            log.exception("%s %s failed inside the agent", exchange.id, scope["method"])
+            ours = errors.AgentError("The agent made a mistake; its log has the details under this request's id.")
+            await exchange.answer(fault.answer(ours, shape, exchange.id))
 
     async def _serve(self, exchange: Exchange) -> None:
         check_host(exchange.headers)

@@ -5,20 +5,23 @@ Decisions
 2. Any Origin that is not this server's own is refused, localhost's other ports included: a page of the person's dev server is not
    the person (opencode's CVE-2026-22812 began there).
 3. ``HEAD /`` is open like ``/health``: Claude Code asks it before it has a token, and it tells nothing.
+4. Of a header that is there twice every value has to pass: which one counts is what smuggling lives on.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
 
 from calliope_agent.errors import Forbidden, Misdirected, Unauthenticated
 from calliope_agent.secret import Secret
 
 Scope = Literal["complete", "manage", "metrics"]
-LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
 _HOW = 'Use the token of `calliope-agent token`, or `eval "$(calliope-agent env)"`.'
 
 
@@ -42,23 +45,18 @@ class Tokens:
         return "metrics" if is_metrics else None
 
 
-def check_host(headers: Mapping[str, str]) -> None:
-    """Raises `Misdirected` unless the Host is a name of the loopback."""
-    host = headers.get("host", "")
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        name = None
-    if name not in LOOPBACK_NAMES or "@" in host:
+def check_host(headers: Headers) -> None:
+    """Raises `Misdirected` unless there is one Host, a name of the loopback."""
+    given = headers.getlist("host")
+    if len(given) != 1 or _HOST.fullmatch(given[0].lower()) is None:
         raise Misdirected("This server answers only to 127.0.0.1 and localhost. Use that name in the base URL.")
 
 
-def check_origin(headers: Mapping[str, str]) -> None:
+def check_origin(headers: Headers) -> None:
     """Raises `Forbidden` for a foreign page's request. Programs send neither header."""
-    origin = headers.get("origin")
-    if origin is not None and not _is_own(origin, headers.get("host", "")):
+    if not all(_is_own(origin, headers.get("host", "")) for origin in headers.getlist("origin")):
         raise Forbidden("Requests of other web pages are refused. Call this server from a program, not from a page.")
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+    if not all(site in ("none", "same-origin") for site in headers.getlist("sec-fetch-site")):
         raise Forbidden("Cross-site requests are refused. Call this server from a program, not from a page.")
 
 
@@ -86,5 +84,5 @@ def _shown(headers: Mapping[str, str]) -> str | None:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and parts.netloc == host and parts.hostname in LOOPBACK_NAMES
+    """By comparison alone, the host having passed `check_host`: an Origin is scheme and host, nothing else."""
+    return origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}

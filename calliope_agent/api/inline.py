@@ -132,7 +132,7 @@ async def _send_stream(exchange: Exchange, stream: SuggestionStream, first: str,
 
 def _request(call: Call, target: str, fim: str, wishes: Wishes, exchange: Exchange) -> InlineRequest:
     try:
-        body = msgspec.convert({name: msgspec.json.decode(raw) for name, raw in call.body.items()}, _Body)
+        body = msgspec.convert({name: call.field(name) for name in _Body.__struct_fields__ if name in call.body}, _Body)
     except msgspec.ValidationError as exc:
         raise errors.InvalidRequest(f"The body does not fit: {exc}.") from exc
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
@@ -161,7 +161,7 @@ def _budget_s(exchange: Exchange) -> float:
     """The setting's, or less where the editor has less time."""
     most = exchange.agent.settings.inline_budget_s
     given = exchange.headers.get("x-calliope-budget-ms", "")
-    return min(most, int(given) / 1000) if given.isascii() and given.isdigit() else most
+    return min(most, int(given) / 1000) if given.isascii() and given.isdigit() and len(given) < 10 else most
 
 
 def _headers(stream: SuggestionStream, record: Record) -> dict[str, str]:

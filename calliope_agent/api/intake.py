@@ -17,7 +17,7 @@ import msgspec
 from starlette.types import Receive
 
 from calliope_agent import errors
-from calliope_agent.upstream.attempt import Call, Kind
+from calliope_agent.upstream.attempt import Call, Kind, decoded
 
 FORBIDDEN = frozenset(
     {
@@ -77,6 +77,8 @@ def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
         return _fields(body)
     except msgspec.ValidationError as exc:
         raise errors.InvalidRequest("The body must be a JSON object.") from exc
+    except RecursionError as exc:
+        raise errors.InvalidRequest("The body is nested too deeply. Send fewer levels.") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise errors.InvalidRequest(f"The body is not valid JSON: {_position(exc, body)}.") from exc
 
@@ -121,7 +123,7 @@ def _typed(fields: Mapping[str, msgspec.Raw], name: str, kind: type) -> Any:
     raw = fields.get(name)
     if raw is None or bytes(raw) == b"null":
         return None
-    value = msgspec.json.decode(raw)
+    value = decoded(raw, name)
     if not isinstance(value, kind):
         wanted = {str: "a string", bool: "true or false"}[kind]
         raise errors.InvalidRequest(f"{name} must be {wanted}.", param=name)
@@ -136,7 +138,7 @@ def _refuse_destinations(fields: Mapping[str, msgspec.Raw]) -> None:
         raw = fields.get(outer)
         if raw is None:
             continue
-        inner = msgspec.json.decode(raw)
+        inner = decoded(raw, outer)
         if isinstance(inner, dict):
             for name in inner:
                 if name in FORBIDDEN:

@@ -141,7 +141,7 @@ def headers_of(reader: Reader) -> dict[str, str]:
     if record.age_s is not None:
         headers["age"] = str(record.age_s)
     if reader.flight.grace_s is not None:
-        headers["x-calliope-stream"] = reader.flight.call.id
+        headers["x-calliope-stream"] = reader.flight.stream_id
     return headers
 
 

@@ -27,7 +27,7 @@ async def cancelled(exchange: Exchange) -> None:
     flight = _flight(exchange)
     running = not flight.done
     flight.stop(errors.Cancelled("The answer was cancelled."))
-    await exchange.json({"id": flight.call.id, "cancelled": running})
+    await exchange.json({"id": flight.stream_id, "cancelled": running})
 
 
 def _flight(exchange: Exchange) -> Flight:

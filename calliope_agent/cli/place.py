@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,7 +57,8 @@ class Door:
 
     def open(self, method: str, path: str, body: Any = None) -> HTTPResponse:
         parts = urlsplit(self.url)
-        connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=600)
+        made = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = made(parts.hostname or "127.0.0.1", parts.port, timeout=600)
         headers = {
             "authorization": f"Bearer {self.token.reveal()}",
             "accept": "application/json, text/event-stream",
@@ -84,6 +86,7 @@ def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:
     """The agent of CALLIOPE_AGENT_URL, else the one whose files lie in the runtime folder. Raises `ConfigError`."""
     found = loaded(environ)
     place = paths.find(environ, found.settings)
+    paths.refuse_foreign(place.runtime)
     url = found.settings.agent_url or _announced(place)
     given = found.settings.manage_token if manage else found.settings.agent_token
     token = given or tokens.read(place.manage_token_file if manage else place.token_file)
@@ -111,11 +114,16 @@ def running(environ: Mapping[str, str]) -> Door | None:
 
 
 def _announced(place: paths.Paths) -> str:
+    """The address in agent.json, if its process is still there: a killed agent's port may be somebody else's by now."""
     try:
         told = json.loads(place.agent_file.read_text(encoding="utf-8"))
-        return str(told["url"])
+        url, pid = str(told["url"]), int(told["pid"])
+        os.kill(pid, 0)
+    except PermissionError:
+        return url  # the agent has a user of its own
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ConfigError(NOT_RUNNING) from exc
+    return url
 
 
 def _failure(status: int, told: Any) -> AgentError:

@@ -92,7 +92,8 @@ class Dispatch:
 
 def _landed(call: Call, entry: Entry, record: Record, age_s: int) -> Reader:
     record.cache, record.age_s = "hit", age_s
-    record.target, record.finish, record.usage = entry.target, entry.finish, entry.usage
+    record.target = entry.target
+    record.told(entry.finish, entry.usage)
     flight = Flight(call, record, keep=True)
     flight.commit(list(entry.frames))
     flight.land(plain_of(entry))

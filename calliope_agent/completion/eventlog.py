@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from calliope_agent.errors import AgentError, ReaderTooSlow
 
 Sink = Callable[[int, list[bytes]], Awaitable[None]]
+FRAME_BYTES = 48  # what CPython adds to a bytes object and its place in the queue
 
 
 class EventLog:
@@ -37,6 +38,11 @@ class EventLog:
     @property
     def next_number(self) -> int:
         return self._first + len(self._frames)
+
+    @property
+    def held(self) -> int:
+        """About the bytes of memory that the frames hold."""
+        return self._size + FRAME_BYTES * len(self._frames)
 
     @property
     def whole(self) -> bool:

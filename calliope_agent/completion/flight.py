@@ -25,10 +25,13 @@ KEPT_BYTES = 16 << 20
 
 
 class Flight:
-    """``settled`` is done when the first content is there, the answer is whole, or it failed: the status is known then."""
+    """``stream_id`` is what it is resumed by. ``settled`` is done when the first content is there, the answer is whole, or it
+    failed: the status is known then.
+    """
 
     def __init__(self, call: Call, record: Record, wishes: Wishes | None = None, *, keep: bool = False) -> None:
         self.call = call
+        self.stream_id = call.id
         self.record = record
         self.wishes = wishes or Wishes()
         self.log = EventLog(keep=keep, bound=KEPT_BYTES if keep else UNREAD_BYTES)
@@ -105,6 +108,11 @@ class Flight:
             self._abandon()
         else:
             self._leaving = asyncio.get_running_loop().call_later(self.grace_s, self._abandon)
+
+    @property
+    def size(self) -> int:
+        """About the bytes of memory that its answer holds."""
+        return self.log.held + (len(self.plain.body) if self.plain is not None else 0)
 
     async def gone(self) -> None:
         """Wait until the task has ended, its provider's connection closed."""

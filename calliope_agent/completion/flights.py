@@ -4,13 +4,16 @@ Decisions
 1. Requests join only where one answer may serve both: the same cache key, or the same Idempotency-Key with the same body. Two
    sampled answers are never made one.
 2. A flight that failed or was cancelled is nobody's to join: a repeated request deserves a fresh try.
-3. Finished flights that may be resumed stay for the grace time, in memory, bounded in number.
+3. Finished flights that may be resumed stay for the grace time, in memory, bounded in number and in bytes; the oldest go first.
+4. A stream's id is the request's, which the caller may choose: a second stream of the same name gets an id of its own, so that
+   nobody resumes or cancels another one's answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -21,6 +24,7 @@ from calliope_agent.errors import InvalidRequest
 from calliope_agent.upstream.attempt import Call
 
 KEPT = 64
+KEPT_BYTES = 64 << 20
 
 
 class Flights:
@@ -46,7 +50,9 @@ class Flights:
         if key is not None:
             self._by_key[key] = flight
         if flight.grace_s is not None:
-            self._by_id[flight.call.id] = flight
+            if flight.stream_id in self._by_id:
+                flight.stream_id = f"{flight.call.id}.{secrets.token_hex(8)}"
+            self._by_id[flight.stream_id] = flight
             while len(self._by_id) > KEPT:
                 self._forget(next(iter(self._by_id.values())))
         if idempotency is not None:
@@ -84,9 +90,19 @@ class Flights:
             del self._by_key[key]
         if flight.grace_s is not None:
             asyncio.get_running_loop().call_later(self._grace_s, self._forget, flight)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        finished = [one for one in self._by_id.values() if one.done]
+        size = sum(one.size for one in finished)
+        for one in finished:
+            if size <= KEPT_BYTES:
+                return
+            size -= one.size
+            self._forget(one)
 
     def _forget(self, flight: Flight) -> None:
-        self._by_id.pop(flight.call.id, None)
+        self._by_id.pop(flight.stream_id, None)
         for name, (_, known) in list(self._by_idempotency.items()):
             if known is flight:
                 del self._by_idempotency[name]

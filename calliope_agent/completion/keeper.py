@@ -112,7 +112,10 @@ def _is_cacheable(call: Call, settings: Settings) -> bool:
 
 
 def _is_zero(raw: msgspec.Raw) -> bool:
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False  # the provider tells what is wrong with it
     return isinstance(value, int | float) and not isinstance(value, bool) and value == 0
 
 

@@ -257,7 +257,7 @@ class _Run:
 
     def _remember(self, attempt: Attempt) -> None:
         seen = attempt.seen
-        self.record.finish, self.record.usage = seen.finish, seen.usage
+        self.record.told(seen.finish, seen.usage)
         if seen.arguments_incomplete:
             self.record.notes.append("arguments_incomplete: a tool call's arguments are not valid JSON")
 

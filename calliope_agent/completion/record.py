@@ -1,13 +1,21 @@
-"""Why an answer is what it is: one record a request, the last 500 kept in memory."""
+"""Why an answer is what it is: one record a request, the last 500 kept in memory.
+
+Decisions
+1. A request's id is the caller's to choose, so two records may have the same one: both are kept, and the newer one is found.
+2. Of what a provider said only short things are kept: 500 records of its megabytes would be more than all the rest of the agent.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 KEPT = 500
+USAGE_BYTES = 4096
 CacheDecision = Literal["bypass", "miss", "hit", "join", "replay", "typed-through"]
 Outcome = Literal["running", "complete", "error", "cancelled"]
 
@@ -63,6 +71,11 @@ class Record:
         attempt = AttemptRecord(target, key, self.now_ms())
         self.attempts.append(attempt)
         return attempt
+
+    def told(self, finish: str | None, usage: Mapping[str, Any] | None) -> None:
+        """What the provider said at the end, unless it is longer than anything of the kind."""
+        self.finish = finish[:64] if finish is not None else None
+        self.usage = usage if usage is None or len(msgspec.json.encode(usage)) <= USAGE_BYTES else None
 
     def settle(self) -> None:
         """The first content, or the whole plain answer, is there."""
@@ -146,21 +159,18 @@ class Records:
     """The last `KEPT` records, newest last."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._records: deque[Record] = deque(maxlen=kept)
 
     def add(self, record: Record) -> None:
-        self._records[record.id] = record
-        self._records.move_to_end(record.id)
-        while len(self._records) > self._kept:
-            self._records.popitem(last=False)
+        self._records.append(record)
 
     def get(self, identifier: str) -> Record | None:
-        return self._records.get(identifier)
+        """The newest of that id."""
+        return next((record for record in reversed(self._records) if record.id == identifier), None)
 
     def newest(self, count: int = KEPT) -> list[Record]:
         """Newest first."""
-        return list(reversed(self._records.values()))[:count]
+        return list(reversed(self._records))[:count]
 
 
 def _attempt_dict(one: AttemptRecord) -> dict[str, Any]:

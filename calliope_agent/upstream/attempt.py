@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from calliope_agent.catalog import Target
+from calliope_agent.errors import InvalidRequest
 from calliope_agent.secret import Secret
 
 Wire = Literal["openai", "anthropic"]
@@ -23,6 +24,16 @@ WIRE_OF: Mapping[Kind, Wire] = {
     "messages": "anthropic",
     "count_tokens": "anthropic",
 }
+
+
+def decoded(raw: msgspec.Raw, name: str) -> Any:
+    """A field's value. Raises `InvalidRequest` for what JSON allows and no program can hold: 1e999, a thousand levels."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidRequest(
+            f"{name} holds a number out of range, broken text or too many levels. Correct it.", param=name
+        ) from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +54,9 @@ class Call:
         return WIRE_OF[self.kind]
 
     def field(self, name: str) -> Any:
-        """One field of the body as Python values; None where it is absent."""
+        """One field of the body as Python values; None where it is absent. Raises `InvalidRequest` naming it."""
         raw = self.body.get(name)
-        return msgspec.json.decode(raw) if raw is not None else None
+        return decoded(raw, name) if raw is not None else None
 
     def encoded(self, target: Target) -> bytes:
         """The body with the target's own model name, without what it refuses and with what it calls otherwise."""

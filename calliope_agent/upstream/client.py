@@ -5,9 +5,11 @@ Decisions
    found here, from the environment given, by the rules of urllib (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
 2. The address check stands in ``socket_factory``, which sees every address that is about to be connected, names resolved and
    literals alike; aiohttp's resolver hook does not see literals. Link-local space holds the clouds' metadata services
-   (RFC 3927, RFC 4291 §2.5.6; 169.254.169.254, fd00:ec2::254, Alibaba's 100.100.100.200). A proxy resolves names itself, so
-   behind one this check sees only the proxy.
-3. Connections are pooled per kind of address, for the life of the process: keys differ per request, sockets need not.
+   (RFC 3927, RFC 4291 §2.5.6); `_METADATA` has those elsewhere. An IPv4 address inside an IPv6 one counts as itself. A proxy
+   resolves names itself, so behind one this check sees only the proxy.
+3. The loopback is never asked through a proxy, whether NO_PROXY names it or not: the proxy's loopback is another machine, which
+   would get the prompt.
+4. Connections are pooled per kind of address, for the life of the process: keys differ per request, sockets need not.
 """
 
 from __future__ import annotations
@@ -25,7 +27,22 @@ import aiohttp
 from calliope_agent.errors import Unreachable
 
 KEEPALIVE_S = 75
-_METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure's host, which also hands out a machine's settings
+        "192.0.0.192",  # Oracle, older images
+        "fd00:ec2::254",  # AWS
+        "fd00:ec2::23",  # AWS, the credentials of EKS pods
+        "fd20:ce::254",  # Google
+    )
+)
+_NAT64 = (
+    ipaddress.IPv6Network("64:ff9b::/96"),
+    ipaddress.IPv6Network("64:ff9b:1::/48"),
+    ipaddress.IPv6Network("::/96"),
+)
 
 
 class Client:
@@ -50,7 +67,8 @@ class Client:
         if not self._proxies:
             return None
         parts = urlsplit(url)
-        if proxy_bypass_environment(parts.hostname or "", self._proxies):
+        host = parts.hostname or ""
+        if is_loopback(host) or proxy_bypass_environment(host, self._proxies):
             return None
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
@@ -101,9 +119,26 @@ def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
 def forbidden(host: str) -> bool:
     """Whether an address is link-local or a cloud's metadata service, IPv4 inside IPv6 included."""
     address = ipaddress.ip_address(host.split("%", 1)[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_link_local or address.is_multicast or address in _METADATA
+    return any(
+        one.is_link_local or one.is_multicast or one in _METADATA
+        for one in (address, *(_inside(address) if isinstance(address, ipaddress.IPv6Address) else ()))
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host means this machine by its very name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761 §6.3
+
+
+def _inside(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that a network may make of an IPv6 one: mapped, 6to4 (RFC 3056), Teredo, NAT64 (RFC 6052)."""
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if any(address in network for network in _NAT64):
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [one for one in found if one is not None]
 
 
 def _socket(info: Any) -> socket.socket:

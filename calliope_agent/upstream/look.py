@@ -21,8 +21,16 @@ from calliope_agent.errors import Malformed
 from calliope_agent.upstream.attempt import Seen
 from calliope_agent.upstream.sse import Event
 
-decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder().decode
 NOTHING = msgspec.Raw()  # a union of Raw and None would be read as None alone
+
+
+def decode(data: bytes | str | msgspec.Raw) -> Any:
+    """A provider's JSON. Raises `msgspec.DecodeError`, also for what is nested more deeply than Python can follow."""
+    try:
+        return _decode(data)
+    except RecursionError as exc:
+        raise msgspec.DecodeError("nested too deeply") from exc
 
 
 class See(IntEnum):

@@ -112,7 +112,7 @@ class NativeDoor:
                 proxy=None if place.unix_socket else self._client.proxy(url),
             ) as response:
                 attempt.seen.status = response.status
-                attempt.seen.provider_request_id = _request_id(response.headers)
+                attempt.seen.provider_request_id = self._scrub(_request_id(response.headers) or "") or None
                 if response.status != 200:
                     body = await response.content.read(_ERROR_BYTES)
                     raise refusal.of_status(response.status, response.headers, body, self._scrub)

@@ -104,7 +104,7 @@ def _number(text: str) -> float | None:
 def _told_of(body: bytes) -> Told | None:
     try:
         payload = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return _told(payload)
 

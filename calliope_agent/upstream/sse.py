@@ -8,6 +8,8 @@ Decisions
 2. A block with a single ``data`` line is by far the usual case and takes a path without a loop over its fields.
 3. At the end of the stream an unfinished block is given out by `flush`, though the standard drops it: several providers end
    with ``data: [DONE]`` and no blank line. The caller decides whether it is whole.
+4. An event that comes in many pieces is gathered in a bytearray and only the new piece is searched: joining and splitting anew
+   per piece cost 7 s of CPU for one event of 15 MB, which all other streams had to wait for.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class SseParser:
     __slots__ = ("_buffer", "_held_cr", "_max", "_started")
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._max = max_event_bytes
         self._started = False
         self._held_cr = False
@@ -48,8 +50,18 @@ class SseParser:
                 return []
         if self._held_cr or b"\r" in chunk:
             chunk = self._plain_ends(chunk)
-        blocks = (self._buffer + chunk if self._buffer else chunk).split(b"\n\n")
-        self._buffer = blocks.pop()
+        if self._buffer:
+            seam = len(self._buffer) - 1
+            self._buffer += chunk
+            if self._buffer.find(b"\n\n", seam) < 0:
+                return self._bounded([])
+            chunk = self._taken()
+        blocks = chunk.split(b"\n\n")
+        if rest := blocks.pop():
+            self._buffer += rest
+        return self._bounded(blocks)
+
+    def _bounded(self, blocks: list[bytes]) -> list[Event]:
         if len(self._buffer) > self._max:
             raise AnswerTooLarge(
                 f"The provider sent one event of more than {self._max} bytes. Ask for a shorter answer."
@@ -58,18 +70,22 @@ class SseParser:
 
     def flush(self) -> list[Event]:
         """The block that the end of the stream left unfinished, if it holds data."""
-        block, self._buffer = self._buffer, b""
+        block = self._taken()
         event = _event(block) if block else None
         return [event] if event is not None else []
+
+    def _taken(self) -> bytes:
+        taken = bytes(self._buffer)
+        self._buffer = bytearray()
+        return taken
 
     def _skip_bom(self, chunk: bytes) -> bytes:
         """Wait until three bytes are there or the first bytes cannot be a BOM."""
         self._buffer += chunk
-        if len(self._buffer) < len(_BOM) and _BOM.startswith(self._buffer):
+        if len(self._buffer) < len(_BOM) and _BOM.startswith(bytes(self._buffer)):
             return b""
         self._started = True
-        chunk, self._buffer = self._buffer.removeprefix(_BOM), b""
-        return chunk
+        return self._taken().removeprefix(_BOM)
 
     def _plain_ends(self, chunk: bytes) -> bytes:
         """CRLF and CR become LF. A CR at the very end has already become one, so an LF that follows it is dropped."""

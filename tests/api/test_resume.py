@@ -76,7 +76,7 @@ async def test_two_readers_at_once_read_the_same(agent: ServedAgent, provider: S
     path, body = WIRES[0]
     first = asyncio.create_task(whole(agent, path, body))
     await provider.arrived(0)
-    stream = next(iter(agent.agent.flights.running)).call.id
+    stream = next(iter(agent.agent.flights.running)).stream_id
     second = asyncio.create_task(resumed(agent, stream))
     gate.set()
     assert blocks((await first)[1]) == blocks((await second)[1])

@@ -1,0 +1,70 @@
+"""The head of an HTTP request, bounded in bytes and in time: it is read before any token can be shown.
+
+Decisions
+1. httptools has no bound of its own: an endless head filled the memory, and one endless header line cost CPU by its square.
+2. Only a head that did not come in one read is counted and timed, so a usual request pays nothing for this.
+3. A connection on which nothing is ever said is closed after the same time; uvicorn only times what follows an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+MOST_BYTES = 64 << 10
+SECONDS = 20.0
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """uvicorn's protocol on httptools, which closes a connection whose head is too long or too slow."""
+
+    _head_bytes = 0
+    _head_open = True
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._head_open or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MOST_BYTES:
+            self._refuse("The head of the request is too large.")
+        elif self._head_timer is None:
+            self._time_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_open, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._head_open = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    @property
+    def _answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn begins with None, whatever its annotation says
+        return cycle is not None and not cycle.response_complete
+
+    def _time_head(self) -> None:
+        self._head_timer = self.loop.call_later(SECONDS, self._refuse, "The head of the request did not come in time.")
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, why: str) -> None:
+        if self._answering:
+            self.transport.close()  # an answer is on its way to an earlier request: nothing may be written into it
+        else:
+            self.send_400_response(why)

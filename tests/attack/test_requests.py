@@ -1,0 +1,179 @@
+"""Hostile requests on the agent's socket: who comes in, and what a body may do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.agents import ServedAgent, chat
+from tests.attack.conftest import connected, said, status_of
+from tests.upstream import ScriptedProvider
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def asking(agent: ServedAgent, head: str, target: str = "/v1/models") -> bytes:
+    return f"GET {target} HTTP/1.1\r\n{head}authorization: Bearer {agent.token}\r\nconnection: close\r\n\r\n".encode(
+        "latin-1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("Host: 127.0.0.1\r\n", 200),
+        ("hOsT: LOCALHOST:1\r\n", 200),
+        ("Host: [::1]:8072\r\n", 200),
+        ("", 421),
+        ("Host: 127.0.0.1\r\nHost: evil.example\r\n", 421),
+        ("Host: evil.example\r\nHost: 127.0.0.1\r\n", 421),
+        ("Host: localhost/evil.example\r\n", 421),
+        ("Host: localhost#evil.example\r\n", 421),
+        ("Host: localhost.\r\n", 421),
+        ("Host: 127.1\r\n", 421),
+        ("Host: [::ffff:127.0.0.1]\r\n", 421),
+        ("Host: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\n", 200),
+        ("Host: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nOrigin: https://evil.example\r\n", 403),
+        ("Host: 127.0.0.1\r\nOrigin: http://[\r\n", 403),
+        ("Host: 127.0.0.1\r\nOrigin: \r\n", 403),
+        ("Host: 127.0.0.1\r\nOrigin: http://localhost\r\n", 403),
+        ("Host: 127.0.0.1\r\nSec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n", 403),
+    ],
+)
+async def test_only_one_host_and_no_foreign_page_comes_in(agent: ServedAgent, head: str, expected: int) -> None:
+    assert status_of(await said(agent, asking(agent, head))) == expected
+
+
+@pytest.mark.parametrize(
+    "target", ["//v1/models", "/health/../v1/models", "/health;/v1/models", "/health%2f..%2fv1/models"]
+)
+async def test_no_spelling_of_an_open_path_opens_another(agent: ServedAgent, target: str) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    assert status_of(await said(agent, request)) == 401
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity, chunked\r\nContent-Length: 3\r\n",
+    ],
+)
+async def test_a_body_with_two_lengths_is_refused(agent: ServedAgent, lengths: str) -> None:
+    smuggled = asking(agent, "Host: localhost\r\n").decode()
+    request = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{lengths}\r\n0\r\n\r\n{smuggled}"
+    answer = await said(agent, request.encode())
+    assert status_of(answer) == 400
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/fim/completions"])
+async def test_a_body_without_end_to_its_levels_is_400(agent: ServedAgent, path: str) -> None:
+    for name in ("messages", "extra_body", "stream", "temperature", "suffix", "unknown"):
+        body = f'{{"model": "openai/gpt-4o", "prompt": "x", "messages": [], "{name}": {DEEP}}}'
+        async with agent.http.post(path, data=body, headers=JSON) as answer:
+            assert answer.status == 400
+            assert "deeply" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/v1/chat/completions", ("stream", "model", "extra_body")),
+        ("/v1/completions", ("stream", "model", "extra_body", "suffix")),
+        ("/v1/fim/completions", ("stream", "model", "extra_body", "suffix", "temperature", "max_tokens")),
+    ],
+)
+async def test_a_number_that_nothing_holds_is_no_mistake_of_ours(
+    agent: ServedAgent, path: str, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        for number in ("1e999", "9" * 10_000, "1" * 5_000 + ".5"):
+            body = f'{{"model": "openai/gpt-4o", "prompt": "x", "messages": [], "{name}": {number}}}'
+            async with agent.http.post(path, data=body, headers=JSON) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_a_number_that_only_the_provider_reads_is_its_to_refuse(
+    agent: ServedAgent, provider: ScriptedProvider
+) -> None:
+    body = '{"model": "openai/gpt-4o", "messages": [], "temperature": 1e999}'
+    async with agent.http.post("/v1/chat/completions", data=body, headers=JSON) as answer:
+        assert answer.status == 200
+    assert b"1e999" in provider.requests[0].body
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 5_000])
+async def test_long_numbers_in_headers_and_queries(agent: ServedAgent, digits: str) -> None:
+    status, told = await agent.get(f"/v1/requests?limit={digits}")
+    assert (status, told["error"]["param"]) == (400, "limit")
+    body = {"model": "openai/gpt-4o", "prompt": "def f(", "suffix": ")"}
+    status, _, _ = await agent.post("/v1/fim/completions", body, **{"x-calliope-budget-ms": digits})
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model": "openai/gpt-4o", "messages": [], "api\\u005fbase": "http://evil.example"}',
+        '{"model": "openai/gpt-4o", "messages": [], "extra_body": {"\\u0061pi_key": "x"}}',
+        '{"api_base": "http://evil.example", "model": "openai/gpt-4o", "api_base": null, "messages": []}',
+    ],
+)
+async def test_no_spelling_of_a_destination_passes(agent: ServedAgent, provider: ScriptedProvider, body: str) -> None:
+    async with agent.http.post("/v1/chat/completions", data=body, headers=JSON) as answer:
+        assert answer.status == 400
+    assert provider.calls == 0
+
+
+async def test_of_a_doubled_field_the_provider_gets_the_one_that_was_checked(
+    agent: ServedAgent, provider: ScriptedProvider
+) -> None:
+    body = '{"model": "anthropic/x", "model": "openai/gpt-4o", "messages": [], "extra_body": {"api_base": 1}, "extra_body": {}}'
+    async with agent.http.post("/v1/chat/completions", data=body, headers=JSON) as answer:
+        assert answer.status == 200
+    (request,) = provider.requests
+    assert json.loads(request.body) == {"model": "gpt-4o", "messages": [], "extra_body": {}}
+    assert request.body.count(b"extra_body") == 1
+
+
+async def test_an_endless_head_is_cut_before_any_token(agent: ServedAgent) -> None:
+    for filler in (b"X-Filler: " + b"a" * 1000 + b"\r\n", b"a" * 1000):
+        _, writer = await connected(agent)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ")
+        sent = 0
+        try:
+            while sent < 16 << 20:
+                writer.write(filler * 64)
+                await writer.drain()
+                sent += 64 * len(filler)
+        except ConnectionError:
+            pass
+        assert sent < 8 << 20  # what fits into the two sockets' buffers
+        writer.close()
+    assert (await agent.get("/health"))[0] == 200
+
+
+async def test_two_requests_of_one_id_stay_two(agent: ServedAgent, provider: ScriptedProvider) -> None:
+    """An id is the caller's to choose: nobody may resume, cancel or hide another's answer by choosing the same one."""
+    same = {"x-request-id": "same", "x-calliope-resumable": "true"}
+    streams: list[str] = []
+    for words in ("first", "second"):
+        body = chat(stream=True, model="openai/gpt-4o", user=words)
+        async with agent.http.post("/v1/chat/completions", json=body, headers=same) as answer:
+            assert answer.headers["x-request-id"] == "same"
+            streams.append(answer.headers["x-calliope-stream"])
+            await answer.read()
+    assert len(set(streams)) == 2
+    for stream in streams:
+        async with agent.http.get(f"/v1/streams/{stream}") as answer:
+            assert answer.status == 200
+            assert b"Hello" in await answer.read()
+    _, told = await agent.get("/v1/requests")
+    assert [record["id"] for record in told["data"]] == ["same", "same"]
