@@ -33,14 +33,21 @@ def make(path: Path, account: Account | None = None, *, passable: bool = False) 
             f"The runtime directory {path} cannot be made: {exc.strerror}. Set CALLIOPE_RUNTIME_DIR."
         ) from exc
     owner = account.uid if account else os.geteuid()
-    if account is not None and found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
         raise ConfigError(
             f"The runtime directory {path} is a link or belongs to somebody else. Set CALLIOPE_RUNTIME_DIR to another."
         )
-    path.chmod(mode)
+    try:
+        # In this order, and only where needed: afterwards it takes a right more (CAP_FOWNER).
+        if stat.S_IMODE(found.st_mode) != mode:
+            path.chmod(mode)
+        if found.st_uid != owner and account is not None:
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    except OSError as exc:
+        raise ConfigError(
+            f"The runtime directory {path} cannot be given to user {owner}: {exc.strerror}. As root this needs the "
+            "capabilities SETUID, SETGID, KILL, CHOWN and DAC_OVERRIDE; without them start as the user 1000:100."
+        ) from exc
     return path
 
 
