@@ -88,6 +88,11 @@ def is_dumpable() -> bool:
     return libc is None or libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
 
 
+def sounds_secret(name: str) -> bool:
+    """Whether a variable of this name is to be hidden by its value."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def allowed_child_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """What a child gets: the allowed part of ``environ``, then ``extra``, which the caller answers for."""
     kept = {name: value for name, value in environ.items() if _is_allowed(name) and not _carries_a_key(value)}

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("status", "say whether the agent runs and what it can do"),
     "why": ("why", "tell why an answer is what it is"),
     "doctor": ("doctor", "show every setting with its source, what is wrong and how to mend it"),
+    "support-bundle": ("support_bundle", "write one file for who helps you, without secrets"),
 }
 EPILOG = """\
 A first try:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """0 when nothing is wrong, 1 otherwise."""
     report = asyncio.run(examine(environ))
     if args.json:
-        print(json.dumps(_as_dict(report), indent=2))
+        print(json.dumps(as_dict(report), indent=2))
     else:
         print(_as_text(report))
     return 1 if report.wrong else 0
@@ -144,7 +144,7 @@ def _look_at_machine(environ: Mapping[str, str], place: Paths, report: Report) -
     report.notes.append(f"calliope-agent {__version__}, Python {sys.version.split()[0]}, user {os.geteuid()}")
 
 
-def _as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: Report) -> dict[str, Any]:
     return {
         "settings": [{"variable": name, "value": value, "source": source} for name, value, source in report.settings],
         "keys": [{"provider": name, "key": label} for name, label in report.keys],
