@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 TEST_STAMP := .venv/.test-installed
 export CALLIOPE_DATA_DIR ?= $(CURDIR)/$(DATA)
 
-.PHONY: help run test check bench e2e lock clean
+.PHONY: help run test check bench e2e lock clean image image-test
 
 help:
 	@echo "make run     install what is locked, fetch the local model and the IDE, start the product"
@@ -16,6 +16,8 @@ help:
 	@echo "make check   ruff and the strict type checker"
 	@echo "make bench   measure start, memory, latency and cost per chunk, as ratios in one run"
 	@echo "make e2e     real hub, real IDE, real browser"
+	@echo "make image   build the container image (docker or podman); IMAGE names it, BUILD_ARGS adds options"
+	@echo "make image-test  build it with podman and run it hard: users, limits, stops, hubs"
 	@echo "make lock    resolve the dependencies anew"
 	@echo "make clean   remove the environment and the fetched data"
 
@@ -56,6 +58,18 @@ e2e: $(TEST_STAMP)
 	@PYTHON=$(BIN)/python tests/e2e/install
 	@$(BIN)/python -m pytest -m e2e $(ARGS)
 
+# BUILD_ARGS="--build-arg LOCAL_MODEL=true --secret id=ca,src=ca.pem" and the like: container/README.md lists them.
+IMAGE ?= calliopeai/waiide:latest
+CONTAINER_ENGINE ?= $(shell command -v docker || command -v podman)
+image:
+	@test -n "$(CONTAINER_ENGINE)" || { echo "docker or podman is needed to build the image" >&2; exit 1; }
+	@$(CONTAINER_ENGINE) build $(if $(findstring podman,$(CONTAINER_ENGINE)),--format docker --ignorefile container/Dockerfile.dockerignore) \
+	  -f container/Dockerfile -t $(IMAGE) --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
+	  --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD_ARGS) .
+
+image-test: $(TEST_STAMP)
+	@$(BIN)/python -m pytest -m image $(ARGS)
+
 # --no-emit-index-url: the lock files name no registry's host; pip's own default is used.
 lock:
 	@command -v uv >/dev/null || { echo "uv is needed to resolve: python3 -m pip install uv" >&2; exit 1; }
@@ -63,6 +77,8 @@ lock:
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock \
 	  --custom-compile-command "make lock" tests/requirements.in -o tests/requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock \
+	  --custom-compile-command "make lock" container/jupyterlab.in -o container/jupyterlab.lock
 
 clean:
 	@rm -rf .venv $(DATA)
