@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -94,7 +95,7 @@ class Stack:
             "CALLIOPE_AGENT_PORT": str(self.agent_port),
             "USE_ALL_COMPONENTS": "false",
             "JUPYTER_TOKEN": TOKEN,
-            "WAIIDE_IDE_COMMAND": f"{sys.executable} {FAKE_IDE} $SOCKET",
+            "WAIIDE_IDE_COMMAND": f"{shlex.join([sys.executable, str(FAKE_IDE)])} $SOCKET",
             **self.environ,
         }
 

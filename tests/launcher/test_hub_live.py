@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,7 +33,7 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     if not PROXY.exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no configurable-http-proxy: run tests/e2e/install")
     environment = {
-        "WAIIDE_IDE_COMMAND": f"{sys.executable} {FAKE_IDE} $SOCKET",
+        "WAIIDE_IDE_COMMAND": f"{shlex.join([sys.executable, str(FAKE_IDE)])} $SOCKET",
         "USE_ALL_COMPONENTS": "false",
         "OPENAI_API_KEY": "sk-a-provider-key",
     }
