@@ -1,8 +1,9 @@
 """The gate: what is refused before any handler sees it, for every path of the server.
 
 Decisions
-1. Malformed targets (absolute-form, ``..``, an encoded prefix) and messages with both Content-Length and
-   Transfer-Encoding are 400: two readers of one request must not see two requests.
+1. Malformed targets (absolute-form, ``..``, an encoded prefix) and messages with two lengths are 400: two readers of one
+   request must not see two requests. So are ``//host`` and a backslash, which a redirect to the same path would turn into
+   another host's address.
 2. Fetch metadata decides about foreign pages; where a browser sends none, Origin does. A request with an Authorization
    header is a program's: a page cannot add one across origins without our consent.
 3. All servers of a path-routed hub share one origin. Their pages are told apart by the Referer's path alone, which a
@@ -27,6 +28,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FRAMES = frozenset({"iframe", "frame", "embed", "object", "fencedframe"})
 WORKER = re.compile(r"/static/out/vs/workbench/contrib/webview/browser/pre/service-worker\.js$")
+NO_PORT, MOST_DIGITS = 65536, 1000
 INBOUND = ("X-JupyterHub-User", "X-JupyterHub-Server")
 
 
@@ -50,11 +52,13 @@ class Rules:
         if method not in METHODS:
             return Refusal(405, "This method is not spoken here.")
         path = target.partition("?")[0]
-        if malformed(path, self.base) or ("Content-Length" in headers and "Transfer-Encoding" in headers):
+        if malformed(path, self.base) or _has_two_lengths(headers):
             return Refusal(400, "The request's form is refused.")
         if headers.get("Service-Worker") and not WORKER.search(path):
             return Refusal(403, "Service workers are refused outside the IDE's webviews.")
         port = proxied_port(path, self.base)
+        if port == NO_PORT:
+            return Refusal(400, "There is no port of such a number.")
         if port in self.ports() and not f"{path}/".startswith(f"{self.base}proxy/{self.ide_port}/"):
             return Refusal(403, f"Port {port} is not reached through /proxy/.")
         reason = crossed(method, headers, self.base, foreign_origins=self.foreign_origins)
@@ -113,8 +117,14 @@ class Refuse(web.RequestHandler):
 
 
 def malformed(path: str, base: str) -> bool:
-    """Absolute-form, dot segments in any encoding, control characters, or a prefix that only decoding makes ours."""
-    if not path.startswith("/") or any(ord(char) <= 32 or ord(char) == 127 for char in path):
+    """Absolute-form, ``//host``, backslashes, dot segments in any encoding, control characters, or a prefix that only
+    decoding makes ours."""
+    if (
+        not path.startswith("/")
+        or path.startswith("//")
+        or "\\" in path
+        or any(ord(char) <= 32 or ord(char) == 127 for char in path)
+    ):
         return True
     decoded = unquote(path)
     if any(segment in (".", "..") for segment in re.split(r"[/\\]", decoded)):
@@ -123,12 +133,23 @@ def malformed(path: str, base: str) -> bool:
 
 
 def proxied_port(path: str, base: str) -> int | None:
-    """The port that a path below ``proxy/`` names in any spelling: absolute/, host:port, leading zeros, per cent."""
+    """The port that a path below ``proxy/`` names in any spelling: absolute/, host:port, leading zeros, per cent.
+
+    `NO_PORT` for a number that is too large: getaddrinfo(3) would take it modulo 65536, and so reach any port.
+    """
     if not path.startswith(f"{base}proxy"):
         return None
     words = [word for word in unquote(path[len(base) :]).split("/")[1:] if word and word != "absolute"]
     port = words[0].rpartition(":")[2] if words else ""
-    return int(port) if port.isdecimal() else None
+    if not port.isdecimal():
+        return None
+    return min(int(port), NO_PORT) if len(port) < MOST_DIGITS else NO_PORT
+
+
+def _has_two_lengths(headers: httputil.HTTPHeaders) -> bool:
+    """tornado takes equal lengths in a list, the next reader may not."""
+    length = headers.get("Content-Length", "")
+    return "," in length or bool(length and "Transfer-Encoding" in headers)
 
 
 def crossed(method: str, headers: Mapping[str, str], base: str, *, foreign_origins: bool) -> str | None:

@@ -31,6 +31,13 @@ def status(target: str, method: str = "GET", **headers: str) -> int:
         "/user/al%69ce/srv/api/status",
         f"{BASE}a\x00b",
         "*",
+        "//evil.example/?token=x",
+        "/\\evil.example",
+        f"{BASE}ide/\\evil.example",
+        f"{BASE}proxy/{8072 + 65536}/",
+        f"{BASE}proxy/localhost:{8072 + 65536}/",
+        f"{BASE}proxy/absolute/{8072 + 65536}/",
+        f"{BASE}proxy/{'9' * 5000}/",
     ],
 )
 def test_malformed_targets(target: str) -> None:
@@ -44,6 +51,7 @@ def test_targets_that_only_look_odd(target: str) -> None:
 
 def test_two_lengths_are_refused() -> None:
     assert status(BASE, "POST", Content_Length="3", Transfer_Encoding="chunked") == 400
+    assert status(BASE, "POST", Content_Length="3, 3") == 400
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,19 @@ def test_no_spelling_of_a_private_port_is_proxied(alone: Stack, spelling: str) -
         assert alone.get("proxy/" + spelling.format(port)).status == 403
 
 
+def test_no_port_is_taken_modulo_65536(alone: Stack) -> None:
+    """getaddrinfo(3) does: /proxy/PORT+65536/ reached every private port."""
+    for port in (alone.ide_port, alone.port):
+        for spelling in ("{0}/", "localhost:{0}/", "absolute/{0}/"):
+            assert alone.get("proxy/" + spelling.format(port + 65536)).status == 400
+
+
+def test_no_path_becomes_another_host_s_address(alone: Stack) -> None:
+    for target in ("//evil.example/?token=x", "/\\evil.example/?token=x", "/%5cevil.example/../?token=x"):
+        answer = alone.get(target)
+        assert (answer.status, answer.get("Location")) == (400, None), target
+
+
 def test_other_ports_are_jupyter_server_proxy_s(alone: Stack) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
