@@ -45,9 +45,9 @@ def test_no_variable_is_made_up() -> None:
 
 
 def test_every_command_that_is_shown_exists() -> None:
-    shown = set(re.findall(r"calliope-agent ([a-z]+)", TEXT)) - {"is"}
+    shown = set(re.findall(r"calliope-agent ([a-z-]+)", TEXT)) - {"is"}
     assert shown <= set(COMMANDS), shown - set(COMMANDS)
-    targets = set(re.findall(r"^([a-z]+):", (readme.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (readme.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)`", TEXT)) <= targets
 
 
