@@ -13,6 +13,7 @@ Decisions
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -22,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,15 @@ def find(data_dir: Path) -> IdeInstall | None:
     """The installed release that the lock files ask for."""
     install = IdeInstall(data_dir / "ide" / _release())
     return install if install.node.exists() and install.entry.exists() else None
+
+
+def refreshed(data_dir: Path) -> IdeInstall | None:
+    """`find`, with the shipped extensions brought up to date where the folder may be written (in an image it may not)."""
+    found = find(data_dir)
+    if found is not None:
+        with contextlib.suppress(OSError), _locked(data_dir / "ide"):
+            sync_extensions(found)
+    return found
 
 
 def install(data_dir: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> IdeInstall:
@@ -140,7 +149,7 @@ def _architecture() -> str:
     return ARCHITECTURES[machine]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

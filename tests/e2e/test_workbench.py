@@ -120,6 +120,25 @@ async def test_inline_suggestions_are_shown_and_accepted(
     await eventually(lambda: "    return a + b" in (stack.workspace / "main.py").read_text())
 
 
+async def test_the_agents_settings_open_from_the_ide(stack: Stack, bench: Workbench) -> None:
+    async with bench.page.context.expect_page() as opened:
+        await bench.command("Calliope: Open Settings")
+    settings = await opened.value
+    await settings.wait_for_load_state()
+    assert settings.url == f"{stack.root}calliope/"
+    await shot(settings, "settings")
+    await settings.close()
+
+
+async def test_the_status_is_shown_and_told(bench: Workbench) -> None:
+    await bench.page.click("#calliope\\.calliope-agent\\.calliope\\.status")
+    dialog = bench.page.locator(".monaco-dialog-box")
+    await expect(dialog).to_contain_text("The agent is ready")
+    await expect(dialog).to_contain_text("openai/scripted-model")
+    await bench.press("Escape")
+    await expect(dialog).to_have_count(0)
+
+
 async def test_the_ide_answers_at_the_references_address(stack: Stack, alice: BrowserContext) -> None:
     page = await alice.new_page()
     workbench = Workbench(page)

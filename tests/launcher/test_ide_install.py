@@ -102,7 +102,7 @@ def test_shipped_extensions_are_built_in_and_follow_their_source(
 
     (source / "greeter").rename(source / "waver")
     (source / "waver" / "package.json").write_text(json.dumps(manifest | {"name": "waver"}))
-    ide_install.install(tmp_path / "data", environ, lambda _: None)
+    assert ide_install.refreshed(tmp_path / "data") == install
     assert not (built_in / "acme.greeter").exists()
     assert (built_in / "acme.waver").exists()
     assert (built_in / "git").exists()
