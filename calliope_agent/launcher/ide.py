@@ -114,6 +114,9 @@ def prepare(place: IdePlace) -> None:
         place.extensions.mkdir(parents=True, exist_ok=True)
         (place.user_data / "User").mkdir(exist_ok=True)
         _seed(place.user_data / "User" / "settings.json")
+        # VS Code trusts this list for the whole first start after an update and would show the old extensions.
+        for old in place.user_data.glob("CachedProfilesData/*/extensions.builtin*.cache"):
+            old.unlink(missing_ok=True)
     except OSError as exc:
         raise ConfigError(f"The IDE's folders cannot be made in {place.home}: {exc}. Free or mend the home.") from exc
 

@@ -134,6 +134,16 @@ def test_settings_are_not_seeded_through_a_symlink(place: ide.IdePlace, tmp_path
     assert not (tmp_path / "elsewhere.json").exists()
 
 
+def test_the_list_of_built_in_extensions_is_made_anew_and_the_persons_is_kept(place: ide.IdePlace) -> None:
+    """VS Code showed an updated extension's old commands until its second start."""
+    cache = place.user_data / "CachedProfilesData" / "__default__profile__"
+    cache.mkdir(parents=True)
+    for name in ("extensions.builtin.cache", "extensions.builtin.en.cache", "extensions.user.en.cache"):
+        (cache / name).write_text("{}")
+    ide.prepare(place)
+    assert [path.name for path in cache.iterdir()] == ["extensions.user.en.cache"]
+
+
 def test_a_home_that_is_no_folder_is_one_clear_error(place: ide.IdePlace) -> None:
     place.home.write_text("a file")
     with pytest.raises(ConfigError, match="home"):
