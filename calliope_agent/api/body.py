@@ -62,6 +62,8 @@ def typed(raw: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as exc:
         message = one_line(str(exc))
         raise InvalidRequest(f"{_cut(message)}.", param=_param(message)) from exc
+    except RecursionError as exc:
+        raise InvalidRequest("The body is nested too deeply. Send fewer levels.") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"The body is not valid JSON: {exc}.") from exc
 

@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from calliope_agent import parse
+from calliope_agent import parse, paths
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher.process import Account
 from calliope_agent.secret import Secret
@@ -26,6 +26,7 @@ def make(path: Path, account: Account | None = None, *, passable: bool = False) 
     mode = 0o711 if passable else 0o700
     try:
         path.parent.mkdir(mode=mode if account is None else 0o711, parents=True, exist_ok=True)
+        paths.refuse_foreign(path.parent)
         path.mkdir(mode=mode, exist_ok=True)
         found = path.lstat()
     except OSError as exc:

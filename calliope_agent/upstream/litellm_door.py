@@ -245,6 +245,7 @@ def _silence(litellm: object) -> None:
         "disable_hf_tokenizer_download": True,
         "drop_params": True,
         "telemetry": False,
+        "user_url_validation": True,  # the images it fetches by URL come from no loopback, private or metadata address
         "REPEATED_STREAMING_CHUNK_LIMIT": sys.maxsize,  # it ends an answer that repeats itself, a table's rule for one
         "callbacks": [],
         "success_callback": [],

@@ -13,6 +13,7 @@ import pytest
 from calliope_agent import paths
 from calliope_agent.cli.place import door
 from calliope_agent.errors import ConfigError
+from calliope_agent.launcher import runtime
 from calliope_agent.server import running
 
 STRANGER = 54321
@@ -39,17 +40,17 @@ def announce(folder: Path, **told: object) -> None:
 @needs_root
 @pytest.mark.parametrize("which", ["calliope-agent-0", "calliope-agent-0/default"])
 def test_a_folder_that_a_stranger_made_first_is_refused(shared: Path, which: str) -> None:
-    runtime = shared / "calliope-agent-0" / "default"
-    announce(runtime)
+    folder = shared / "calliope-agent-0" / "default"
+    announce(folder)
     os.chown(shared / which, STRANGER, STRANGER)
     (shared / "calliope-agent-0").chmod(0o777)
     environ = {
         "HOME": str(shared),
-        "CALLIOPE_RUNTIME_DIR": str(runtime),
+        "CALLIOPE_RUNTIME_DIR": str(folder),
         "CALLIOPE_AGENT_TOKEN": "cal-secret-secret-secret",
     }
     with pytest.raises(ConfigError, match=str(STRANGER)):
-        paths.private(runtime)
+        paths.private(folder)
     with pytest.raises(ConfigError, match=str(STRANGER)):
         door(environ)
 
@@ -64,11 +65,21 @@ def test_a_link_that_a_stranger_made_is_refused(shared: Path, tmp_path: Path) ->
         paths.private(shared / "calliope-agent-0" / "default")
 
 
+@needs_root
+def test_the_launcher_puts_no_socket_below_a_strangers_folder(shared: Path) -> None:
+    theirs = shared / "calliope-0-0123456789abcdef"
+    theirs.mkdir()
+    os.chown(theirs, STRANGER, STRANGER)
+    with pytest.raises(ConfigError, match=str(STRANGER)):
+        runtime.make(theirs / "person")
+    assert not (theirs / "person").exists()
+
+
 def test_folders_on_the_way_are_private_whatever_the_umask(shared: Path) -> None:
     code = "import os, sys; os.umask(0); from pathlib import Path; from calliope_agent import paths; paths.private(Path(sys.argv[1]))"
-    runtime = shared / "calliope-agent-0" / "default"
-    subprocess.run([sys.executable, "-c", code, str(runtime)], check=True)
-    assert [one.stat().st_mode & 0o777 for one in (runtime, runtime.parent)] == [0o700, 0o700]
+    folder = shared / "calliope-agent-0" / "default"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+    assert [one.stat().st_mode & 0o777 for one in (folder, folder.parent)] == [0o700, 0o700]
 
 
 def test_a_dead_agents_port_gets_no_token(tmp_path: Path) -> None:

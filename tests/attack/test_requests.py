@@ -82,6 +82,12 @@ async def test_a_body_without_end_to_its_levels_is_400(agent: ServedAgent, path:
             assert "deeply" in await answer.text()
 
 
+async def test_a_setting_without_end_to_its_levels_is_400(agent: ServedAgent) -> None:
+    headers = {**JSON, **agent.authorization(manage=True)}
+    async with agent.http.patch("/api/settings", data=f'{{"cache": {DEEP}}}', headers=headers) as answer:
+        assert answer.status == 400
+
+
 @pytest.mark.parametrize(
     ("path", "names"),
     [

@@ -20,7 +20,7 @@ from calliope_agent.upstream.attempt import Attempt, Kind
 from calliope_agent.upstream.litellm_calls import NO_KEY
 from calliope_agent.upstream.place import Place
 from tests.doors.litellm_rig import HI, KEY, QUIET, ROUTES, rig
-from tests.upstream import text
+from tests.upstream import ScriptedProvider, text
 
 pytestmark = QUIET
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,12 @@ print(json.dumps({
 """
 
 
+# What people set to see what litellm and its clients do: it would show prompts, and keys, on standard error.
+TALKATIVE = {"LITELLM_LOG": "DEBUG", "LITELLM_VERBOSE": "1", "OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug"}
+
+
 def run(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(cwd)}
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(cwd), **TALKATIVE}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=environ, capture_output=True, text=True, timeout=55, check=True
     )
@@ -83,6 +87,17 @@ def test_a_process_that_used_it_has_no_proxy_no_dot_env_and_said_nothing(tmp_pat
     assert printed == []
     assert "LiteLLM" not in done.stderr
     assert KEY not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"])
+async def test_no_image_is_fetched_from_this_machine(host: str) -> None:
+    """litellm puts http: images into Anthropic's form by downloading them: a request could choose where."""
+    async with ScriptedProvider() as inside, rig() as made:
+        image = {"type": "image_url", "image_url": {"url": f"http://{host}:{inside.port}/latest/meta-data.png"}}
+        attempt = made.attempt("anthropic", "chat", {"messages": [{"role": "user", "content": [image]}]})
+        with pytest.raises(errors.UpstreamRefused):
+            await made.plain(attempt)
+        assert inside.connections == 0
 
 
 async def test_first_callers_share_one_import_and_leave_alone(monkeypatch: pytest.MonkeyPatch) -> None:
