@@ -39,6 +39,8 @@ async def row(agent: Agent, router: Router, provider: Provider, playing: Mapping
     sources = await agent.keys.sources(need_of(provider))
     used = next((line for line in sources if line.state == "used"), None)
     state, text = _state(provider, router, sources)
+    if provider.embedded and agent.local.state.startswith("absent"):
+        state, text = "not_set_up", f"It is {agent.local.state}. Fetch it once: calliope-agent models pull"
     return {
         "name": provider.name,
         "title": provider.title,
