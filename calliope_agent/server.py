@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ def serve(environ: Mapping[str, str], loaded: Loaded) -> int:
         custody.enforce_separation(environ, _operators_keys(environ))
     bound = bind(loaded)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(environ, loaded, place, bound))
+        status = runner.run(_serve(environ, loaded, place, bound))
+        # Everything is closed by now. Python would still wait for threads: litellm's import, a keyring that never answers.
+        sys.stdout.flush()
+        os._exit(status)
 
 
 class Service:

@@ -82,6 +82,17 @@ async def test_a_stop_lets_a_stream_finish_that_is_about_to(tmp_path: Path) -> N
             assert await stopping == 0
 
 
+async def test_a_stop_does_not_wait_for_an_import(tmp_path: Path) -> None:
+    async with AgentProcess(environment(tmp_path, CALLIOPE_PRELOAD="litellm")) as agent:
+
+        async def begun() -> bool:
+            return bool((await agent.health())["components"]["litellm"]["state"] != "not needed yet")
+
+        await until(begun)
+        assert await agent.stop() == 0
+        assert not agent.file.exists()
+
+
 async def test_a_second_start_says_where_the_first_one_is(tmp_path: Path) -> None:
     environ = environment(tmp_path)
     async with AgentProcess(environ) as agent:

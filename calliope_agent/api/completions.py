@@ -25,7 +25,7 @@ def asking(kind: Kind) -> Handler:
 async def ask(exchange: Exchange, call: Call, asked: str | None, wishes: Wishes) -> None:
     """Have the call served and answer with what comes."""
     reader = await exchange.agent.fly(call, asked, wishes, client_retries=_retries(exchange))
-    await reply(reader, exchange.caller, exchange.patience)
+    await reply(reader, exchange.caller, exchange.hold_s)
 
 
 def guard_loop(exchange: Exchange) -> None:

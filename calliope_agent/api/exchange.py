@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.intake import read_body
-from calliope_agent.api.reply import Caller, Patience
+from calliope_agent.api.reply import Caller
 from calliope_agent.tokens import Kept
 
 JSON = "application/json"
@@ -43,9 +43,9 @@ class Exchange:
         return found
 
     @property
-    def patience(self) -> Patience:
-        settings = self.agent.settings
-        return Patience(settings.first_byte_hold_s, settings.drain_s)
+    def hold_s(self) -> float:
+        """How long a stream's status is held open."""
+        return self.agent.settings.first_byte_hold_s
 
     async def body(self) -> bytes:
         """Raises as `read_body` does."""

@@ -50,8 +50,14 @@ def _components(agent: Agent) -> dict[str, Any]:
     return {
         "providers": {"usable": usable, "problems": list(agent.catalog.problems)},
         "local": {"state": agent.local.state},
-        "litellm": {"state": "loaded" if "litellm" in sys.modules else "not needed yet"},
+        "litellm": {"state": _litellm(agent)},
     }
+
+
+def _litellm(agent: Agent) -> str:
+    if agent.doors.litellm.loaded:
+        return "loaded"
+    return "loading" if "litellm" in sys.modules else "not needed yet"
 
 
 def _now() -> str:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from calliope_agent.api import fault
 from calliope_agent.api.eventstream import EventStream, Write
@@ -28,14 +28,6 @@ STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: how long a stream's status is held open, and how long streams may finish at a stop."""
-
-    hold_s: float
-    drain_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Caller:
     """The ASGI ends of one request."""
 
@@ -44,13 +36,13 @@ class Caller:
     send: Send
 
 
-async def reply(reader: Reader, caller: Caller, patience: Patience) -> None:
+async def reply(reader: Reader, caller: Caller, hold_s: float) -> None:
     """Serve a flight to one reader. Raises the flight's error while its status can still be told."""
     reader.join()
     try:
         async with leaving(caller.receive) as left:
             if reader.flight.call.stream:
-                await _stream(reader, caller, left, patience)
+                await _stream(reader, caller, left, hold_s)
             else:
                 await _plain(reader, caller, left)
     finally:
@@ -68,21 +60,17 @@ async def _plain(reader: Reader, caller: Caller, left: asyncio.Task[None]) -> No
         await response(caller.scope, caller.receive, caller.send)
 
 
-async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], patience: Patience) -> None:
+async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], hold_s: float) -> None:
     flight = reader.flight
-    await _settled(flight, left, patience.hold_s)
+    await _settled(flight, left, hold_s)
     if left.done():
         return
     if flight.error is not None and not flight.committed:
         raise flight.error
     reader.told()
 
-    async def receive() -> Message:
-        await left
-        return {"type": "http.disconnect"}
-
-    response = EventStream(_Body(reader).pour, {**STREAM_HEADERS, **headers_of(reader)}, patience.drain_s + 2)
-    await response(caller.scope, receive, caller.send)
+    response = EventStream(_Body(reader).pour, {**STREAM_HEADERS, **headers_of(reader)}, left)
+    await response(caller.scope, caller.receive, caller.send)
 
 
 async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | None) -> None:

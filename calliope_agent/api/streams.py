@@ -19,7 +19,7 @@ async def resumed(exchange: Exchange) -> None:
     flight = _flight(exchange)
     start = _start(exchange.headers.get("last-event-id", ""), flight)
     record = flight.record
-    await reply(Reader(exchange.id, flight, record, start), exchange.caller, exchange.patience)
+    await reply(Reader(exchange.id, flight, record, start), exchange.caller, exchange.hold_s)
 
 
 async def cancelled(exchange: Exchange) -> None:

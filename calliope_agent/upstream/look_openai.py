@@ -13,17 +13,17 @@ from calliope_agent.upstream.refusal import error_in_stream
 from calliope_agent.upstream.sse import DONE, Event
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: Any = None
     arguments: Any = None
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, gc=False):
     index: int | None = None
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     tool_calls: list[_ToolCall] | None = None
     reasoning_content: Any = None
@@ -35,14 +35,14 @@ class _Delta(msgspec.Struct):
     function_call: _Function | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     text: Any = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = NOTHING
     error: msgspec.Raw = NOTHING
@@ -105,14 +105,17 @@ class OpenAILook:
         self.seen.arguments_incomplete = any(not parses("".join(parts)) for parts in self._arguments.values())
 
     def _choice(self, choice: _Choice) -> See:
+        index, delta = choice.index, choice.delta
+        if delta and delta.content and not (choice.finish_reason or delta.tool_calls) and index in self._open:
+            self.seen.has_content = True  # the usual chunk: one more word of an answer
+            return See.CONTENT
         content = _has_content(choice)
-        index = choice.index
         if index in self._finished:
             if content:
                 raise Malformed("The provider sent content after its finish reason. Ask again, or try another model.")
             return See.DROP if choice.finish_reason else See.FORWARD
-        if choice.delta is not None and choice.delta.tool_calls:
-            self._collect(index, choice.delta.tool_calls)
+        if delta is not None and delta.tool_calls:
+            self._collect(index, delta.tool_calls)
         if choice.finish_reason:
             self._finished.add(index)
             self._open.discard(index)
