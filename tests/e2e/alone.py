@@ -14,7 +14,7 @@ from typing import Self
 
 import aiohttp
 
-from tests.e2e.hub import ROOT, Failed, free_ports
+from tests.e2e.hub import ROOT, Failed, ends_with_us, free_ports
 
 START_S = 60
 STOP_S = 20
@@ -44,7 +44,7 @@ class Alone:
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "calliope_agent", "launch",
-                cwd=self.home, env=env, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.home, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=ends_with_us,
             )  # fmt: skip
         try:
             await self.answers(self.ready)

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from calliope_agent.launcher import process
+
 ROOT = Path(__file__).parents[2]
 START_S = 60
 STOP_S = 20
@@ -59,7 +61,7 @@ class Hub:
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "jupyterhub", "-f", str(Path(__file__).with_name("jupyterhub_config.py")),
-                cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=ends_with_us,
             )  # fmt: skip
         self.session = aiohttp.ClientSession(
             headers={"Authorization": f"token {self.token}"}, timeout=aiohttp.ClientTimeout(total=30)
@@ -161,6 +163,11 @@ class Hub:
 
 def _running(model: Mapping[str, Any]) -> list[str]:
     return [name for name, server in model.get("servers", {}).items() if server.get("ready") or server.get("pending")]
+
+
+def ends_with_us() -> None:
+    """In the child: a killed test run leaves no hub behind."""
+    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_ports(count: int) -> list[int]:
