@@ -229,7 +229,7 @@ async def terminal_environment(stack: Stack) -> dict[str, str]:
             name = (await answer.json())["name"]
         script = "import json,os;print('BE'+'GIN'+json.dumps(dict(os.environ))+'E'+'ND')"
         async with session.ws_connect(stack.url(f"terminals/websocket/{name}")) as terminal:
-            await terminal.send_json(["stdin", f'{sys.executable} -c "{script}"\r'])
+            await terminal.send_json(["stdin", f'{shlex.quote(sys.executable)} -c "{script}"\r'])
             text = ""
             while "END" not in text:
                 kind, *rest = await asyncio.wait_for(terminal.receive_json(), 20)

@@ -194,7 +194,7 @@ async def test_terminals_hold_no_token_of_the_hub(
         name = (await answer.json())["name"]
     script = "import json,os;print('BE'+'GIN'+json.dumps(dict(os.environ))+'E'+'ND')"
     async with client.ws_connect(root + f"terminals/websocket/{name}", headers=own) as terminal:
-        await terminal.send_json(["stdin", f'{sys.executable} -c "{script}"\r'])
+        await terminal.send_json(["stdin", f'{shlex.quote(sys.executable)} -c "{script}"\r'])
         text = ""
         while "END" not in text:
             kind, *rest = await asyncio.wait_for(terminal.receive_json(), 20)
