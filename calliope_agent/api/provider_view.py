@@ -26,7 +26,7 @@ async def described(agent: Agent) -> dict[str, Any]:
     store = await agent.keys.describe()
     return {
         "providers": [await row(agent, router, provider, playing) for provider in router.catalog.providers],
-        "roles": {role: _role(router, role, playing) for role in ROLES},
+        "roles": {role: _role(agent, router, role) for role in ROLES},
         "problems": list(router.catalog.problems),
         "notes": list(router.catalog.notes),
         "keys": {"policy": store.policy, "backend": store.backend, "why": store.why, "notes": list(store.notes)},
@@ -39,8 +39,8 @@ async def row(agent: Agent, router: Router, provider: Provider, playing: Mapping
     sources = await agent.keys.sources(need_of(provider))
     used = next((line for line in sources if line.state == "used"), None)
     state, text = _state(provider, router, sources)
-    if provider.embedded and agent.local.state.startswith("absent"):
-        state, text = "not_set_up", f"It is {agent.local.state}. Fetch it once: calliope-agent models pull"
+    if provider.embedded and (absent := _not_yet(agent, router, provider)):
+        state, text = "not_set_up", absent
     return {
         "name": provider.name,
         "title": provider.title,
@@ -80,19 +80,23 @@ def _roles(router: Router) -> dict[str, str]:
         return {}
 
 
-def _role(router: Router, role: str, playing: Mapping[str, str]) -> dict[str, Any]:
+def _role(agent: Agent, router: Router, role: str) -> dict[str, Any]:
     """Who plays the role, who is asked after it, and what is wrong with either."""
-    told: dict[str, Any] = {"target": playing.get(role), "chain": [], "problem": None}
+    told: dict[str, Any] = {"target": None, "chain": [], "problem": None}
     try:
-        told["chain"] = [target.name for target in router.plan(role, _KIND_OF[role]).targets]
+        target = router.catalog.role(role, router.has_key, getattr(router.settings, f"{role}_model"))
+        told |= {"target": target.name, "problem": _not_yet(agent, router, target.provider)}
+        told["chain"] = [one.name for one in router.plan(role, _KIND_OF[role]).targets]
     except errors.AgentError as exc:
         told["problem"] = exc.message
-    if role not in playing:
-        try:
-            router.catalog.role(role, router.has_key, getattr(router.settings, f"{role}_model"))
-        except errors.AgentError as exc:
-            told["problem"] = exc.message
     return told
+
+
+def _not_yet(agent: Agent, router: Router, provider: Provider) -> str | None:
+    """A model that a setting names plays its role even where nobody could ask it yet."""
+    if provider.embedded and agent.local.state.startswith("absent"):
+        return f"The local model is {agent.local.state}. Fetch it once: calliope-agent models pull"
+    return None if provider.usable(router.has_key(provider.name)) else f"{provider.title} needs a key first."
 
 
 _KIND_OF: Mapping[str, Any] = {"chat": "chat", "fast": "chat", "inline": "fim", "embed": "embeddings"}

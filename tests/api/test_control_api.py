@@ -161,7 +161,7 @@ async def test_the_pages_parts_are_these_and_no_other_file(agent: ServedAgent) -
 def test_the_page_asks_nobody_else_and_needs_no_inline_code() -> None:
     for path in pages.FOLDER.iterdir():
         source = path.read_text()
-        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", source), path
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg|llm\.example\.com)", source), path
         if path.suffix == ".html":
             assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", source)
             assert not re.search(r'(?:src|href)="/', source), "addresses must be relative"

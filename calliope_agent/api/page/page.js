@@ -45,13 +45,15 @@ const page = {
   },
 };
 
-function showState({ health }) {
+function showState({ health, providers }) {
   const state = document.getElementById("state");
-  const chat = health.roles.chat;
-  if (health.status === "ready" && chat) state.textContent = `Ready. ${chat} answers in chat.`;
-  else if (health.status === "stopping") state.textContent = "The agent is stopping.";
-  else state.textContent = `Not ready: ${health.problem ?? "no model can answer yet"}. Set a provider's key below.`;
-  state.dataset.kind = health.status === "ready" ? "good" : "warn";
+  const { target, problem } = providers.roles.chat;
+  const ready = target !== null && problem === null;
+  state.dataset.kind = ready ? "good" : "warn";
+  if (health.status === "stopping") state.textContent = "The agent is stopping.";
+  else if (ready) state.textContent = `Ready. ${target} answers in chat.`;
+  else if (target) state.textContent = `Not ready. ${target} is to answer in chat, but: ${problem}`;
+  else state.textContent = "Not ready. Set a provider's key, and chat has a model.";
 }
 
 function trouble(error) {
