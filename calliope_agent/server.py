@@ -178,7 +178,8 @@ def bind(loaded: Loaded) -> socket.socket:
     port = loaded.settings.agent_port
     defaulted = loaded.origins["agent_port"].kind == "default"
     for candidate in (port, 0) if defaulted else (port,):
-        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # The protocol by name: asyncio switches Nagle off only for sockets that say TCP.
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((HOST, candidate))

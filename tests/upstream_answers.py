@@ -160,7 +160,7 @@ class Answer:
         return replace(self, interval=seconds)
 
     def hold(self, gate: asyncio.Event, before: int = 0) -> Answer:
-        """Waits for ``gate`` before content piece ``before``."""
+        """Waits for ``gate`` before content piece ``before``, or before what follows the last one."""
         return replace(self, gates=(*self.gates, (before, gate)))
 
     def hold_headers(self, gate: asyncio.Event) -> Answer:

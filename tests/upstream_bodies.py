@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.upstream_answers import Reasoning, Text, ToolArguments, ToolStart
+from tests.upstream_answers import Failure, Reasoning, Text, ToolArguments, ToolStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,11 @@ def _tools(pieces: tuple[Piece, ...]) -> Iterator[tuple[str, str, str]]:
 
 
 def plain_body(answer: Answer, call: Call) -> bytes:
-    """The whole answer as one JSON object."""
+    """The whole answer as one JSON object; an error object where the script has one."""
+    failure = next((piece for piece in answer.pieces if isinstance(piece, Failure)), None)
+    if failure is not None:
+        said = error_text(answer, call, failure.message)
+        return json.dumps(error_object(call, failure.status, said, failure.code)).encode()
     return json.dumps(_PLAIN.get(call.wire, _unknown)(answer, call)).encode()
 
 
@@ -157,9 +161,17 @@ def _messages(answer: Answer, call: Call) -> dict[str, Any]:
     if said := _joined(answer.pieces, Text):
         content.append({"type": "text", "text": said})
     for name, call_id, arguments in _tools(answer.pieces):
-        content.append({"type": "tool_use", "id": call_id, "name": name, "input": json.loads(arguments or "{}")})
+        content.append({"type": "tool_use", "id": call_id, "name": name, "input": _object(arguments)})
     stop = STOP_REASONS.get(answer.finish, answer.finish) if answer.finishes else None
     return message_object(answer, call, content, stop)
+
+
+def _object(arguments: str) -> Any:
+    """A whole message holds an object, whatever was broken on the way."""
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError:
+        return {}
 
 
 def _responses(answer: Answer, call: Call) -> dict[str, Any]:

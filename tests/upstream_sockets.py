@@ -188,6 +188,7 @@ async def _stream(connection: Connection, request: Request, answer: Answer, call
         if left == 0:
             break
     if ending.kind != "cut":
+        await _held(answer, request.sent_pieces)
         await connection.end(ending.kind)
     await connection.send(b"0\r\n\r\n")
 
@@ -203,10 +204,13 @@ def _upto(found: Iterable[Frame], pieces: int | None) -> Iterable[Frame]:
 
 
 async def _wait(answer: Answer, piece: int, frame: Frame) -> None:
-    if not frame.content:
-        return
-    if piece and answer.interval:
+    if frame.content and piece and answer.interval:
         await asyncio.sleep(answer.interval)
+    if frame.content or piece:
+        await _held(answer, piece)
+
+
+async def _held(answer: Answer, piece: int) -> None:
     for gate in (gate for before, gate in answer.gates if before == piece):
         await gate.wait()
 

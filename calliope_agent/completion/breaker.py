@@ -3,7 +3,8 @@
 Decisions
 1. Counted are faults of the target (overload, unreachable, timeouts, cuts), never a caller's mistake, a key's, or a cancellation.
 2. A rate limit with a time is not a fault but an appointment: the target rests until then.
-3. Half-open lets one probe through; the others see it still open, so that a sick provider is not greeted by a crowd.
+3. Half-open lets one probe through; the others see it still open, so that a sick provider is not greeted by a crowd. A probe that
+   never came back (its key could not be looked up, its caller left) is forgotten after as long as the target rests.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class _State:
     failures: list[float] = field(default_factory=list)
     open_until: float = 0.0
     opened: bool = False
-    probing: bool = False
+    limited: bool = False
+    probed_at: float | None = None
 
 
 class Breaker:
@@ -50,13 +52,27 @@ class Breaker:
         state = self._states.get(target)
         if state is None:
             return 0.0
-        left = state.open_until - self._clock()
-        if left > 0:
-            return left
-        if state.opened and state.probing:
-            return 1.0
-        state.probing = state.opened
+        now = self._clock()
+        if state.open_until > now:
+            return state.open_until - now
+        if state.opened:
+            if state.probed_at is not None and now - state.probed_at < self._open_s:
+                return 1.0
+            state.probed_at = now
         return 0.0
+
+    def refusal(self, target: str, wait_s: float) -> errors.UpstreamError:
+        """The error of a target that is left alone: because it said so, or because it fails."""
+        state = self._states.get(target)
+        if state is not None and state.limited:
+            return errors.RateLimited(
+                f"{target} asked not to be asked for {wait_s:.0f} s more. Wait, or name another model.",
+                retry_after_s=wait_s,
+            )
+        return errors.CircuitOpen(
+            f"{target} failed often lately and is left alone for {wait_s:.0f} s more. Wait, or name another model.",
+            retry_after_s=wait_s,
+        )
 
     def succeeded(self, target: str) -> None:
         self._states.pop(target, None)
@@ -64,25 +80,29 @@ class Breaker:
     def failed(self, target: str, error: errors.UpstreamError) -> None:
         now = self._clock()
         if isinstance(error, errors.RateLimited):
-            if error.retry_after_s is not None:
-                state = self._states.setdefault(target, _State())
-                state.probing = False
-                state.open_until = max(state.open_until, now + min(error.retry_after_s, MAX_REST_S))
+            self._rest(target, now, error.retry_after_s)
             return
         if not isinstance(error, FAULTS):
             self.released(target)
             return
         state = self._states.setdefault(target, _State())
         state.failures = [when for when in state.failures if now - when < self._window_s] + [now]
-        if state.probing or len(state.failures) >= self._threshold:
-            state.opened, state.probing = True, False
+        if state.probed_at is not None or len(state.failures) >= self._threshold:
+            state.opened, state.limited, state.probed_at = True, False, None
             state.open_until = now + self._open_s
+
+    def _rest(self, target: str, now: float, asked_s: float | None) -> None:
+        self.released(target)
+        until = now + min(asked_s or 0.0, MAX_REST_S)
+        state = self._states.setdefault(target, _State()) if asked_s else None
+        if state is not None and until > state.open_until:
+            state.open_until, state.limited = until, True
 
     def released(self, target: str) -> None:
         """The attempt ended without a verdict (cancelled, or the caller's mistake): another probe may go."""
         state = self._states.get(target)
         if state is not None:
-            state.probing = False
+            state.probed_at = None
 
     def forget(self, provider: str) -> None:
         """Another key or address: what its targets did before says nothing any more."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -99,9 +100,7 @@ class _Run:
             async with asyncio.timeout_at(budget.deadline) as deadline:
                 await self._chain(targets, budget, deadline)
         except TimeoutError:
-            self._give_up(
-                errors.UpstreamTimeout("The deadline was over before an answer came. Ask again, or a faster model.")
-            )
+            self._give_up(_too_late())
         except errors.UpstreamError as exc:
             self._give_up(exc)
         except errors.AgentError as exc:
@@ -144,7 +143,7 @@ class _Run:
         """Whether the target fits this call now; what speaks against it is noted or counted as its failure."""
         if target is self.local and not self._all_away():
             return False
-        if self.failures and isinstance(self.failures[-1][1], errors.ContextTooLong) and not self._is_wider(target):
+        if not self._is_wide_enough(target):
             self.record.notes.append(f"{target.name} skipped: its window is not larger")
             return False
         wait_s = self.line.breaker.wait_s(target.name)
@@ -153,11 +152,11 @@ class _Run:
         if self.plan.explicit and target is self.plan.targets[0] and left == 0:
             self.record.notes.append(f"{target.name} failed often lately and is asked all the same, since it was named")
             return True
-        self.failures.append((target, _circuit_open(target, wait_s)))
-        self.record.begin(target.name, None).note = f"left alone for {wait_s:.0f} s more"
-        self.record.attempts[-1].code = errors.CircuitOpen.code
-        self.record.attempts[-1].ended_ms = self.record.attempts[-1].started_ms
-        self.record.fallback_cause = self.record.fallback_cause or f"{errors.CircuitOpen.code} at {target.name}"
+        error = self.line.breaker.refusal(target.name, wait_s)
+        self.failures.append((target, error))
+        noted = self.record.begin(target.name, None)
+        noted.note, noted.code, noted.ended_ms = error.message, error.code, noted.started_ms
+        self.record.fallback_cause = self.record.fallback_cause or f"{error.code} at {target.name}"
         return False
 
     def _all_away(self) -> bool:
@@ -166,10 +165,11 @@ class _Run:
             self.record.notes.append("every remote target is away, so the local model answers (CALLIOPE_OFFLINE=local)")
         return away
 
-    def _is_wider(self, target: Target) -> bool:
-        """Unknown windows get the benefit of the doubt."""
-        before, after = self.failures[-1][0].model.context_tokens, target.model.context_tokens
-        return before is None or after is None or after > before
+    def _is_wide_enough(self, target: Target) -> bool:
+        """Wider than every target that the prompt was too long for. Unknown windows get the benefit of the doubt."""
+        narrow = (one.model.context_tokens for one, error in self.failures if isinstance(error, errors.ContextTooLong))
+        window = target.model.context_tokens
+        return all(window is None or other is None or window > other for other in narrow)
 
     def _falls_back(self, error: errors.UpstreamError) -> bool:
         if isinstance(error, errors.ContentRefused):
@@ -214,8 +214,9 @@ class _Run:
             raise
         except asyncio.CancelledError:
             noted.code = "cancelled"
-            _note_end(noted, attempt.seen, self.record)
-            self.line.breaker.released(target.name)
+            late = _too_late() if deadline.expired() else None
+            _note_end(noted, attempt.seen, self.record, late)
+            self.line.breaker.failed(target.name, late) if late else self.line.breaker.released(target.name)
             raise
         _note_end(noted, attempt.seen, self.record)
         self.line.breaker.succeeded(target.name)
@@ -269,7 +270,7 @@ class _Run:
             error.message = f"{error.message} Also tried: {', '.join(others)}."
         error.headers["x-should-retry"] = "false"
         if error.retry_after_s is not None:
-            error.headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+            error.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
         self.flight.fail(error)
 
 
@@ -284,11 +285,8 @@ def limits_of(target: Target, settings: Settings) -> Limits:
     )
 
 
-def _circuit_open(target: Target, wait_s: float) -> errors.CircuitOpen:
-    return errors.CircuitOpen(
-        f"{target.name} failed often lately and is left alone for {wait_s:.0f} s more. Wait, or name another model.",
-        retry_after_s=wait_s,
-    )
+def _too_late() -> errors.UpstreamTimeout:
+    return errors.UpstreamTimeout("The deadline was over before an answer came. Ask again, or a faster model.")
 
 
 def _note_end(noted: AttemptRecord, seen: Seen, record: Record, error: errors.UpstreamError | None = None) -> None:

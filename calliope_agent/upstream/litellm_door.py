@@ -27,9 +27,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from calliope_agent import errors
 from calliope_agent.upstream.attempt import Attempt, Door, Part, Plain
@@ -205,6 +206,7 @@ def _import() -> Library:
     from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig
     from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import AnthropicStreamWrapper
     from litellm.llms.anthropic.pass_through.adapters.transformation import AnthropicAdapter
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai import openai as openai_calls
     from litellm.responses.litellm_completion_transformation.streaming_iterator import (
@@ -217,6 +219,7 @@ def _import() -> Library:
     _silence(litellm)
     _silence_loggers()
     AsyncHTTPHandler.single_connection_post_request = _no_second_request
+    LiteLLMAiohttpTransport.handle_async_request = _without_redirects(LiteLLMAiohttpTransport.handle_async_request)
     openai_calls.drop_params_from_unprocessable_entity_error = _no_second_try
     return Library(
         acompletion=litellm.acompletion,
@@ -270,6 +273,17 @@ def _silence_loggers() -> None:
 async def _no_second_request(*_: object, **__: object) -> None:
     """In place of litellm's repetition of a request whose connection broke; called while that exception is handled."""
     raise sys.exception() or errors.Unreachable("The connection to the provider failed. Ask again.")
+
+
+def _without_redirects(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """litellm's clients follow redirects, twenty of them, with the prompt: without its place a redirect is only a status."""
+
+    async def sending(*given: Any, **named: Any) -> Any:
+        response = await send(*given, **named)
+        response.headers.pop("location", None)
+        return response
+
+    return sending
 
 
 def _no_second_try(exc: Exception, _fields: object) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -22,6 +22,7 @@ from calliope_agent import errors
 from calliope_agent.upstream import refusal
 from calliope_agent.upstream.answer import verify
 from calliope_agent.upstream.attempt import Attempt, Kind, Part, Plain, Wire
+from calliope_agent.upstream.breakage import translated, watched
 from calliope_agent.upstream.client import Client
 from calliope_agent.upstream.look import Look, See
 from calliope_agent.upstream.look_anthropic import AnthropicLook
@@ -65,7 +66,7 @@ class NativeDoor:
     async def stream(self, attempt: Attempt) -> AsyncGenerator[Part]:
         """See `Door.stream`."""
         async with self._asked(attempt) as response:
-            self._expect_type(response, "text/event-stream")
+            await self._expect_stream(response)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
             async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
                 yield part
@@ -101,7 +102,7 @@ class NativeDoor:
         # A plain answer is silent until it is whole, however long the model thinks: only the deadline ends that.
         idle_s = limits.idle_s if attempt.call.stream else None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=idle_s)
-        with _translated():
+        with translated():
             async with session.request(
                 "GET" if path else "POST",
                 yarl.URL(url, encoded=True),
@@ -114,9 +115,10 @@ class NativeDoor:
                 attempt.seen.status = response.status
                 attempt.seen.provider_request_id = self._scrub(_request_id(response.headers) or "") or None
                 if response.status != 200:
-                    body = await response.content.read(_ERROR_BYTES)
+                    body = await _beginning(response)
                     raise refusal.of_status(response.status, response.headers, body, self._scrub)
-                yield response
+                with watched(response):
+                    yield response
 
     def _headers(self, attempt: Attempt, place: Place) -> dict[str, str]:
         headers = {
@@ -136,6 +138,14 @@ class NativeDoor:
                 f"Bearer {key.reveal()}" if auth == "bearer" else key.reveal()
             )
         return headers
+
+    async def _expect_stream(self, response: aiohttp.ClientResponse) -> None:
+        """Some gateways answer a streamed request with a 200 and one JSON object, which is an error: it is told as that error."""
+        if response.content_type == "application/json":
+            error = refusal.error_in_body(await _beginning(response))
+            if error is not None:
+                raise error
+        self._expect_type(response, "text/event-stream")
 
     @staticmethod
     def _expect_type(response: aiohttp.ClientResponse, wanted: str) -> None:
@@ -190,6 +200,19 @@ def _look_at(events: list[Event], look: Look, wire: Wire, frames: list[bytes]) -
     return content
 
 
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """An error's body, as far as it comes: one that breaks off still has its status."""
+    chunks: list[bytes] = []
+    size = 0
+    with contextlib.suppress(aiohttp.ClientError):
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size >= _ERROR_BYTES:
+                break
+    return b"".join(chunks)[:_ERROR_BYTES]
+
+
 async def _whole(response: aiohttp.ClientResponse, bound: int) -> bytes:
     chunks: list[bytes] = []
     total = 0
@@ -215,56 +238,3 @@ def _url(base_url: str, attempt: Attempt) -> str:
 def _request_id(headers: Mapping[str, str]) -> str | None:
     found = headers.get("x-request-id") or headers.get("request-id")
     return found[:128] if found and found.isascii() and found.isprintable() else None
-
-
-# aiohttp's exceptions and ours, most specific first.
-_TRANSLATIONS: Final[tuple[tuple[type[Exception], type[errors.UpstreamError], str], ...]] = (
-    (
-        aiohttp.ClientConnectorDNSError,
-        errors.Unreachable,
-        "The provider's name cannot be resolved. Check the base URL and the network.",
-    ),
-    (
-        aiohttp.ClientConnectorCertificateError,
-        errors.Unreachable,
-        "The provider's certificate is not trusted. Behind a company proxy, set SSL_CERT_FILE to its authority.",
-    ),
-    (
-        aiohttp.ConnectionTimeoutError,
-        errors.Unreachable,
-        "The provider did not accept a connection in time. Check the network.",
-    ),
-    (aiohttp.ServerTimeoutError, errors.Stalled, "The provider fell silent. Ask again, or try another model."),
-    (
-        aiohttp.ClientHttpProxyError,
-        errors.Unreachable,
-        "The HTTP proxy does not let us through. Check HTTPS_PROXY and NO_PROXY.",
-    ),
-    (aiohttp.ClientPayloadError, errors.Truncated, "The provider's answer was cut in the middle. Ask again."),
-    (aiohttp.ClientResponseError, errors.Malformed, "The provider's answer is not valid HTTP. Check its base URL."),
-    (aiohttp.InvalidURL, errors.Unreachable, "The provider's base URL is not one. Correct it."),
-    (
-        aiohttp.ClientError,
-        errors.Unreachable,
-        "The provider refuses or drops the connection. Is it running, and is its base URL right?",
-    ),
-    (OSError, errors.Unreachable, "The connection to the provider failed. Is it running, and is its base URL right?"),
-)
-
-
-@contextlib.contextmanager
-def _translated() -> Generator[None]:
-    """Translate once; asyncio's own deadlines pass."""
-    try:
-        yield
-    except TimeoutError as exc:
-        if not isinstance(exc, aiohttp.ServerTimeoutError):
-            raise  # a deadline of the completion line (TimeoutError is an OSError too)
-        raise _translation(exc) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise _translation(exc) from exc
-
-
-def _translation(exc: Exception) -> errors.UpstreamError:
-    kind, message = next((kind, message) for known, kind, message in _TRANSLATIONS if isinstance(exc, known))
-    return kind(message)

@@ -74,6 +74,17 @@ def error_in_stream(payload: Any) -> errors.UpstreamError:
     return error
 
 
+def error_in_body(body: bytes) -> errors.UpstreamError | None:
+    """The error that a 200 answer's JSON body is; None where it is none."""
+    try:
+        payload = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+    if not isinstance(payload, dict) or not (payload.get("error") or payload.get("type") == "error"):
+        return None
+    return error_in_stream(payload)
+
+
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds to wait: ``retry-after-ms``, or Retry-After in either form of RFC 9110 §10.2.3. None where it is absent or no time."""
     milliseconds = headers.get("retry-after-ms")

@@ -53,6 +53,8 @@ class MessagesAsChat:
         for choice in answer["choices"]:
             _reasoning_by_its_usual_name(choice.get("message") or {})
             _mark_broken_arguments(choice.get("message") or {})
+        if answer.get("usage") is None:
+            answer["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         message = self._library.MessagesAdapter().translate_completion_output_params(
             self._library.ModelResponse(**answer), tool_name_mapping=self._tool_names
         )
