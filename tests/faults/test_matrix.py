@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,11 @@ def _nothing_leaks(made: Rig, played: Played, logged: str) -> None:
         sent = {name: value for name, value in request.headers.items() if value != request.headers.get("authorization")}
         assert "canary-of-the-caller" not in str(sent)
         assert token not in str(request.headers)
+
+
+def test_the_readme_shows_the_matrix_as_it_is_played() -> None:
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    assert list(differences(readme.read_text(encoding="utf-8"))) == [], "run: python -m tests.readme --write"
 
 
 def test_the_table_knows_every_row() -> None:
