@@ -2,7 +2,7 @@
 
 Decisions
 1. One door serves both wires: what differs (paths, key headers, the look) is a table, so that every rule of truth is written once.
-2. Silence is timed by aiohttp's read timer, which the transport re-arms on every read: no timer of ours per chunk. A provider's
+2. Silence is timed by aiohttp's read timer up to the headers, then by one timer of ours for the whole stream (`Silence`). A provider's
    comments and pings are reads, so they hold off the stall but not the first-token limit.
 3. Redirects are refused: a key must not follow one.
 4. The answer's headers are not passed on: gateways have leaked keys and cookies that way (Bifrost#3954).
@@ -29,6 +29,7 @@ from calliope_agent.upstream.look_anthropic import AnthropicLook
 from calliope_agent.upstream.look_openai import OpenAILook
 from calliope_agent.upstream.look_responses import ResponsesLook
 from calliope_agent.upstream.place import Place, Places
+from calliope_agent.upstream.silence import Silence
 from calliope_agent.upstream.sse import Event, SseParser, frame
 
 PATHS: Final[Mapping[Kind, str]] = {
@@ -68,8 +69,12 @@ class NativeDoor:
         async with self._asked(attempt) as response:
             await self._expect_stream(response)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
-            async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
-                yield part
+            with Silence(response, attempt.limits.idle_s) as silence:
+                async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
+                    if part.frames:
+                        silence.broken()
+                        yield part
+                    silence.begins()
             look.end()
 
     async def plain(self, attempt: Attempt) -> Plain:
@@ -162,7 +167,9 @@ class NativeDoor:
 
 
 async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound: int) -> AsyncGenerator[Part]:
-    """What came before an error in the same read is given out first, as no content: a client that already has the beginning
+    """A part per read, an empty one for a read without an event.
+
+    What came before an error in the same read is given out first, as no content: a client that already has the beginning
     gets the rest of it, and one that has nothing yet can still be served by a retry.
     """
     parser = SseParser()
@@ -178,8 +185,7 @@ async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound
             if frames:
                 yield Part(frames, content=False)
             raise
-        if frames:
-            yield Part(frames, content)
+        yield Part(frames, content)
     if rest := [event for event in parser.flush() if not look.complete]:
         frames = []
         with contextlib.suppress(errors.Malformed):  # half an event is what a cut looks like: `Look.end` says so

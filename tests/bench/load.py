@@ -43,6 +43,10 @@ class Client(asyncio.Protocol):
     def close(self) -> None:
         self._transport.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._transport.is_closing()
+
     async def ask(self, request: bytes) -> Timing:
         """Raises `RuntimeError` for any status but 200, and when the end does not come within `PATIENCE_S`."""
         if self._transport.is_closing():
@@ -65,6 +69,9 @@ class Client(asyncio.Protocol):
             self._done.set_exception(RuntimeError("the connection was closed before the answer's end"))
 
     def data_received(self, data: bytes) -> None:
+        if not hasattr(self, "_done") or self._done.done():
+            self._transport.close()  # a server that ends an idle connection with a word
+            return
         if self._wanted is None:
             self._head += data
             head, found, data = self._head.partition(b"\r\n\r\n")

@@ -1,0 +1,54 @@
+"""Watches a stream for silence with one timer, however many chunks it has.
+
+Decisions
+1. aiohttp re-arms its read timer on every read, which is a twentieth of what a chunk costs. This one is armed again only when it
+   goes off too early. aiohttp's stays in charge until the first byte of the body.
+2. Only waiting for the provider counts: while a slow caller is being written to, nobody reads, and that is not the provider's
+   silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+
+class Silence:
+    """A context manager around the reading of a body. The one who waits gets `aiohttp.SocketTimeoutError` after ``idle_s`` seconds."""
+
+    def __init__(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
+        self._response = response
+        self._idle_s = idle_s
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(idle_s, self._look)
+
+    def __enter__(self) -> Self:
+        connection = self._response.connection
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.read_timeout = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def broken(self) -> None:
+        """Something was read, and nobody waits."""
+        self._since = math.inf
+
+    def begins(self) -> None:
+        """From now on somebody waits."""
+        self._since = self._loop.time()
+
+    def _look(self) -> None:
+        left = self._idle_s if self._since == math.inf else self._since + self._idle_s - self._loop.time()
+        if left <= 0:
+            self._response.content.set_exception(aiohttp.SocketTimeoutError("no bytes came in time"))
+        else:
+            self._timer = self._loop.call_later(left, self._look)
