@@ -202,6 +202,8 @@ class Agent:
             provider.name: await self.keys.find(need_of(provider)) is not None for provider in self.catalog.providers
         }
         if present != self._present or not hasattr(self, "router") or self.router.catalog is not self.catalog:
+            for name in {name for name, there in present.items() if self._present.get(name, there) != there}:
+                self.changed(name)
             self._present = present
             self.router = Router(self.catalog, self.settings, lambda name: present.get(name, False))
 

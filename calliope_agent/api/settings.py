@@ -90,7 +90,7 @@ def described(agent: Agent) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """The JSON schema of a PATCH's body."""
     rows = {
-        file_key(variable): {**schema_of(item), "description": item.metadata["help"], "nullable": True}
+        file_key(variable): {"description": item.metadata["help"], "anyOf": [schema_of(item), {"type": "null"}]}
         for variable, item in settings.variables().items()
         if item.metadata["in_file"]
     }
