@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_any_spelling_cut_anywhere_reads_as_the_standard_says(
     body = b"\xef\xbb\xbf" * bom + spelt(events, end, comments=comments, space=space)
     parser = SseParser()
     places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
-    found = [one for start, stop in zip(places, places[1:], strict=False) for one in parser.feed(body[start:stop])]
+    found = [one for start, stop in pairwise(places) for one in parser.feed(body[start:stop])]
     assert found == reference(body)
     assert found == [Event(name.encode(), "\n".join(data).encode()) for name, data in events]
 
