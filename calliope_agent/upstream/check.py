@@ -102,9 +102,10 @@ def _listed(body: bytes, path: str) -> Verdict:
     if entries is None and path.endswith("/models"):
         return Verdict("not_a_model", f"The address answers, but {path} is no list of models. Correct the base URL.")
     if entries is None:
-        return Verdict("valid", "The provider accepts the key.")
+        return Verdict("valid", "The provider answers as it should.")
     names = dict.fromkeys(name for entry in entries[:MAX_MODELS] if (name := _name(entry)))
-    return Verdict("valid", f"The provider accepts the key and lists {len(names)} models.", tuple(names))
+    count = "one model" if len(names) == 1 else f"{len(names)} models"
+    return Verdict("valid", f"The provider answers as it should and lists {count}.", tuple(names))
 
 
 def _entries(told: Any) -> list[Any] | None:

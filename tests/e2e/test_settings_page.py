@@ -124,6 +124,8 @@ async def test_a_key_is_set_checked_used_rotated_and_removed(
     await seen.said("Key refused")
     await entry.get_by_role("button", name="Check").click()
     await seen.said("Works")
+    await entry.get_by_text("The 2 models it lists").click()
+    await expect(entry.get_by_text("scripted-small").first).to_be_visible()
     assert provider.requests[-1].headers["authorization"] == f"Bearer {FIRST}"
 
     chat = page.locator("[data-key=role-chat]")

@@ -25,7 +25,8 @@ const NEEDS_KEY = "It needs a key.";
 const SHOWN_MODELS = 12;
 
 export function entry(page, one) {
-  const [kind, word] = STATES[one.state];
+  const checked = page.checked.get(one.name);
+  const [kind, word] = checked && checked.state !== "valid" ? VERDICTS[checked.state] : STATES[one.state];
   const roles = one.models.flatMap((model) => model.plays);
   return h(
     "li",
@@ -82,7 +83,16 @@ function whence(one) {
 function verdict(checked) {
   if (!checked) return null;
   const [kind, word] = VERDICTS[checked.state];
-  return h("div", { class: `verdict ${kind}` }, badge(kind, word), h("p", { text: checked.message }));
+  const names = checked.listed_by_provider ? checked.models : [];
+  const list = names.length
+    ? h(
+        "details",
+        { class: "listed", "data-key": `listed-${checked.provider}` },
+        h("summary", { text: names.length === 1 ? "The model it lists" : `The ${names.length} models it lists` }),
+        h("ul", { class: "models" }, names.map((name) => h("li", {}, h("code", { text: name })))),
+      )
+    : null;
+  return h("div", { class: `verdict ${kind}` }, badge(kind, word), h("p", { text: checked.message }), list);
 }
 
 function keyPart(page, one) {
