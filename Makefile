@@ -67,7 +67,12 @@ image:
 	  -f container/Dockerfile -t $(IMAGE) --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
 	  --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD_ARGS) .
 
-image-test: $(TEST_STAMP)
+IMAGE_STAMP := .venv/.image-test-installed
+$(IMAGE_STAMP): $(TEST_STAMP) tests/image/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/image/requirements.lock
+	@touch $(IMAGE_STAMP)
+
+image-test: $(IMAGE_STAMP)
 	@$(BIN)/python -m pytest -m image $(ARGS)
 
 # --no-emit-index-url: the lock files name no registry's host; pip's own default is used.
@@ -79,6 +84,8 @@ lock:
 	  --custom-compile-command "make lock" tests/requirements.in -o tests/requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock \
 	  --custom-compile-command "make lock" container/jupyterlab.in -o container/jupyterlab.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock \
+	  -c tests/requirements.lock --custom-compile-command "make lock" tests/image/requirements.in -o tests/image/requirements.lock
 
 clean:
 	@rm -rf .venv $(DATA)

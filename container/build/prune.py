@@ -8,8 +8,8 @@ What stays is compiled, because the folder is read-only at run time and nobody c
 
 1. Nothing is removed that an import of a used module needs: each entry of `PARTS` was seen absent while the product's
    litellm tests passed in the image.
-2. boto3 and botocore stay, 35 MB: they are Amazon Bedrock. So do tokenizers and huggingface-hub, which litellm asks for
-   token counts of some models.
+2. boto3 and botocore stay, but for the descriptions of other services: they are Amazon Bedrock. So do tokenizers and
+   huggingface-hub, which litellm asks for token counts of some models.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ PARTS = {
     "**/*.pyx": "sources of what is compiled",
     "**/*.c": "sources of what is compiled",
 }
+# The only services of Amazon's that are asked: Bedrock, and what gives the credentials for it.
+AMAZON = {"bedrock", "bedrock-agent", "bedrock-agent-runtime", "bedrock-runtime", "signin", "sso", "sso-oidc", "sts"}
 KEPT_TESTS = ("jupyter_server",)  # imported by its own pytest plugin's entry point
 # Distributions that something asks for and nothing of ours uses.
 UNUSED = {
@@ -62,6 +64,13 @@ def main() -> None:
             discard(path) for path in list(PACKAGES.glob(pattern)) if path.parts[len(PACKAGES.parts)] not in KEPT_TESTS
         )
         print(f"removed {pattern}, {freed / 1e6:.1f} MB: {reason}")
+    services = [
+        path for path in (PACKAGES / "botocore" / "data").iterdir() if path.is_dir() and path.name not in AMAZON
+    ]
+    freed = sum(discard(path) for path in services)
+    print(
+        f"removed {len(services)} service descriptions of botocore, {freed / 1e6:.1f} MB: nothing asks those services"
+    )
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(str(PACKAGES), quiet=1, workers=0, invalidation_mode=mode):
         print("some files do not compile; they are not Python 3", file=sys.stderr)
