@@ -1,12 +1,12 @@
 """The pod and the volume claim that KubeSpawner makes of the values: ``manifests.py VALUES FOLDER``. No cluster is asked.
 
-Run by a Python that has jupyterhub-kubespawner; also asserts what only the manifest shows.
+Run by a Python that has jupyterhub-kubespawner, with KUBECONFIG=FOLDER/kubeconfig, which is read at import. Also asserts
+what only the manifest shows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,5 +76,4 @@ def check(spec: dict[str, Any]) -> None:
 if __name__ == "__main__":
     made_in = Path(sys.argv[2])
     (made_in / "kubeconfig").write_text(KUBECONFIG)
-    os.environ["KUBECONFIG"] = str(made_in / "kubeconfig")
     asyncio.run(main(yaml.safe_load(Path(sys.argv[1]).read_text())["hub"], made_in))

@@ -45,7 +45,8 @@ def test_the_pods_are_valid_and_the_keys_are_the_sidecar_s_alone(tmp_path: Path)
     python = str(Path(tool("kubernetes-validate") or sys.executable).parent / "python")
     script, values = Path(__file__).parent / "manifests.py", CONTAINER / "hub" / "kubernetes-values.yaml"
     done = subprocess.run(
-        [python, str(script), str(values), str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [python, str(script), str(values), str(tmp_path)], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     files = [str(tmp_path / "pod.yaml"), str(tmp_path / "pvc.yaml"), str(CONTAINER / "hub" / "kubernetes-quota.yaml")]
