@@ -61,6 +61,11 @@ class Breaker:
             state.probed_at = now
         return 0.0
 
+    def is_open(self, target: str) -> bool:
+        """Whether the target failed so often, or its probe failed, that asking again only tries everybody's patience."""
+        state = self._states.get(target)
+        return state is not None and state.opened and state.open_until > self._clock()
+
     def refusal(self, target: str, wait_s: float) -> errors.UpstreamError:
         """The error of a target that is left alone: because it said so, or because it fails."""
         state = self._states.get(target)

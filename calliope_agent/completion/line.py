@@ -181,7 +181,8 @@ class _Run:
         key = await self.line.keys.find(target)
 
         def may_retry(error: BaseException) -> bool:
-            return not self.flight.committed and worth_retrying(error, budget, more_targets=left > 0)
+            enough = self.flight.committed or (left > 0 and self.line.breaker.is_open(target.name))
+            return not enough and worth_retrying(error, budget, more_targets=left > 0)
 
         async def once() -> None:
             budget.attempts_left -= 1

@@ -1,0 +1,125 @@
+"""What the real SDKs make of the matrix, with their own retries on: the right exception or a whole answer, and no call more.
+
+A truncated text is never taken for a whole one: what an SDK read before it raised is only ever a beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+import pytest_asyncio
+
+from tests.doors.litellm_rig import QUIET
+from tests.faults.outcomes import Outcome
+from tests.faults.rig import Cell, Rig, cells, last_word, rig, way_named
+from tests.faults.rows import SLOW
+from tests.faults.ways import Way
+
+pytestmark = QUIET
+SDKS = {"openai": openai, "anthropic": anthropic}
+NATIVE = [way_named("openai"), way_named("anthropic")]
+CLASSES = {
+    400: "BadRequestError",
+    404: "NotFoundError",
+    429: "RateLimitError",
+    402: "APIStatusError",
+    424: "APIStatusError",
+    502: "InternalServerError",
+    503: "InternalServerError",
+    504: "InternalServerError",
+}
+# Anthropic's SDK knows some by names of their own; those it does not are its InternalServerError or plain APIStatusError.
+OWN_CLASSES = {503: "ServiceUnavailableError", 504: "DeadlineExceededError"}
+
+
+def _cells() -> list[Any]:
+    return [
+        pytest.param(way, cell, id=f"{way.slug}-{cell.model}", marks=pytest.mark.xdist_group(f"sdks-{way.slug}"))
+        for way in NATIVE
+        for cell in cells(way)
+        if not cell.fallback and cell.row not in SLOW
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    async with rig(request.param, tmp_path_factory.mktemp(f"sdk-{request.param.slug}")) as running:
+        yield running
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("made", "cell"), _cells(), indirect=["made"])
+async def test_an_sdk(made: Rig, cell: Cell) -> None:
+    expected = cell.expected
+    said: list[str] = []
+    asking = _openai if made.way.client == "chat" else _anthropic
+    error: Exception | None = None
+    try:
+        await asking(made, cell, said)
+    except (openai.OpenAIError, anthropic.AnthropicError, httpx.HTTPError) as exc:
+        error = exc
+    except ValueError:  # Anthropic's SDK itself refuses a tool call whose arguments do not parse
+        assert expected.flagged
+    assert "".join(said) == _spoken(expected)
+    _raises_what_it_should(made.way, expected, error)
+    calls = sum(request.json["model"] == cell.model for request in made.first.requests)
+    assert calls == expected.calls[0], "the SDK asked again although our budget was spent"
+
+
+def _spoken(expected: Outcome) -> str:
+    return "" if "(" in expected.said else expected.said  # tool calls are told otherwise
+
+
+def _raises_what_it_should(way: Way, expected: Outcome, error: Exception | None) -> None:
+    if expected.code is None:
+        assert error is None
+        return
+    assert error is not None, "a failure was taken for a whole answer"
+    sdk = SDKS[way.slug]
+    if expected.status == 200:  # an event inside the stream
+        assert isinstance(error, sdk.APIError)
+        assert expected.code in str(error.body)
+        return
+    wanted = CLASSES[expected.status] if sdk is openai else OWN_CLASSES.get(expected.status, CLASSES[expected.status])
+    assert isinstance(error, getattr(sdk, wanted)), error
+    assert isinstance(error, openai.APIStatusError | anthropic.APIStatusError)
+    assert error.status_code == expected.status
+    assert expected.code in str(error.body)
+
+
+async def _openai(made: Rig, cell: Cell, said: list[str]) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{made.agent.url}/v1", api_key=made.agent.token) as client:
+        messages: Any = [{"role": "user", "content": "hi"}]
+        if not cell.stream:
+            answer = await client.chat.completions.create(model=cell.target, messages=messages)
+            said.append(answer.choices[0].message.content or "")
+            return
+        async for chunk in await client.chat.completions.create(model=cell.target, messages=messages, stream=True):
+            said.extend(choice.delta.content or "" for choice in chunk.choices)
+            _go_on(made, cell, said)
+
+
+async def _anthropic(made: Rig, cell: Cell, said: list[str]) -> None:
+    async with anthropic.AsyncAnthropic(base_url=made.agent.url, api_key=made.agent.token) as client:
+        asked: Any = {"model": cell.target, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        if not cell.stream:
+            answer = await client.messages.create(**asked)
+            said.extend(block.text for block in answer.content if block.type == "text")
+            return
+        async with client.messages.stream(**asked) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    said.append(event.text)
+                    _go_on(made, cell, said)
+
+
+def _go_on(made: Rig, cell: Cell, said: list[str]) -> None:
+    """The provider breaks off when the last word before that has arrived."""
+    last = last_word(cell.case.answer).decode().rstrip('"')
+    if last and "".join(said).endswith(last):
+        made.reached[cell.model].set()
