@@ -41,6 +41,9 @@ def _launch(environ: Mapping[str, str], extra: tuple[str, ...]) -> int:
         where = place.decide(environ, extra)
         claim = runtime.Claim(where.runtime, where.url, port=where.bind[1], tls=where.tls)
         launch.check_ports(where)
+    except runtime.AlreadyRunning as exc:
+        print(exc.message)  # what was asked for is there: no error, as with `serve`
+        return 0
     except ConfigError as exc:
         print(f"calliope-agent: {exc.message}", file=sys.stderr)
         return 1

@@ -77,11 +77,15 @@ def token(file: Path, account: Account | None = None) -> Secret:
         raise ConfigError(f"{file} holds no token and cannot be written: {exc}. Remove it, then start again.") from exc
 
 
+class AlreadyRunning(ConfigError):
+    """Another launcher of this person's serves here: the message has its address."""
+
+
 class Claim:
     """Held as long as this launcher (or its guard) lives: a lock of the kernel's, so a crash leaves none behind."""
 
     def __init__(self, path: Path, url: str, *, port: int, tls: bool) -> None:
-        """Raises `ConfigError` with the running launcher's address when there is one.
+        """Raises `AlreadyRunning` with the running launcher's address when there is one.
 
         ``port`` and ``tls`` are for the image's health check.
         """
@@ -89,7 +93,7 @@ class Claim:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise ConfigError(f"already running at {self._told()}") from exc
+            raise AlreadyRunning(f"already running at {self._told()}") from exc
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, json.dumps({"url": url, "pid": os.getpid(), "port": port, "tls": tls}).encode(), 0)
 

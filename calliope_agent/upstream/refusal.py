@@ -191,10 +191,8 @@ def _of_words(
         return errors.KeyRejected(f"The provider does not accept the key (status {status}{said}). Set another one.")
     if status in (400, 404, 405, 409, 413, 415, 422):
         return _of_request(status, words, _quoted(told, scrub), looks_like_json=looks_like_json)
-    if 300 <= status < 400:
-        return errors.NotAModel(
-            f"The provider's address answers with a redirect (status {status}). Correct its base URL."
-        )
+    if status == 421 or 300 <= status < 400:
+        return errors.NotAModel(f"The provider's address sends us elsewhere (status {status}). Correct its base URL.")
     return errors.Overloaded(f"The provider fails or is overloaded (status {status}{said}). Ask again in a moment.")
 
 
