@@ -36,6 +36,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "CALLIOPE_PROVIDERS_DIR": str(folder / "operator"),
         "CALLIOPE_AGENT_PORT": "0",
         "CALLIOPE_DRAIN_S": "0.3",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",  # never the tester's own
         **more,
     }
 

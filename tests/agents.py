@@ -24,6 +24,8 @@ QUICK = {
     "CALLIOPE_FIRST_TOKEN_TIMEOUT_S": "20",
     "CALLIOPE_IDLE_TIMEOUT_S": "10",
     "CALLIOPE_DRAIN_S": "0.2",
+    # Never the tester's own keyring, nor a stand-in that another test left registered in this process.
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
 }
 
 

@@ -20,6 +20,7 @@ def alone(folder: Path) -> dict[str, str]:
         "CALLIOPE_RUNTIME_DIR": str(folder / "run"),
         "CALLIOPE_STATE_DIR": str(folder / "state"),
         "CALLIOPE_PROVIDERS_DIR": str(folder / "operator"),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
 
 

@@ -40,6 +40,7 @@ async def stack(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFac
     """An operator who names OpenAI's address and no key, below a hub's prefix."""
     environ = {
         "USE_ALL_COMPONENTS": "true",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",  # never the tester's own
         "OPENAI_BASE_URL": provider.base_url,
         "CALLIOPE_FAST_MODEL": "openai/scripted-small",
         "JUPYTERHUB_USER": "alice",
