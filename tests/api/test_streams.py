@@ -15,8 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from calliope_agent.cli.why import story
 from calliope_agent.completion.breaker import Breaker
 from calliope_agent.completion.line import Clockwork
+from calliope_agent.secret import Secret
+from calliope_agent.upstream.local import LocalAddress
 from tests.agents import ServedAgent, chat, message
 from tests.upstream import ScriptedProvider, hang, status, text
 
@@ -446,6 +449,66 @@ async def test_a_named_model_is_never_swapped_silently(tmp_path: Path) -> None:
         code, _, _ = await made.asked("one/m")
     assert code == 503
     assert made.calls == (3, 0, 0)
+
+
+@pytest.mark.parametrize("asked", ["chat", "one/m"])
+async def test_the_local_model_answers_for_a_role_whose_targets_are_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A scripted provider on a unix socket stands in for the child that serves the embedded model."""
+    place = tmp_path / "local.sock"
+    async with ScriptedProvider(unix_socket=place) as child, stage(tmp_path, CALLIOPE_OFFLINE="local") as made:
+
+        async def start(name: str) -> LocalAddress:
+            return LocalAddress("http://local/v1", str(place), Secret(f"local-key-of-{name}"))
+
+        monkeypatch.setattr(made.agent.agent.local, "start", start)
+        made.one.script(*[status(503)] * 3)
+        code, body, headers = await made.asked(asked)
+        if asked == "one/m":
+            assert (code, made.calls, child.calls) == (503, (3, 0, 0), 0)
+            return
+        assert (code, made.calls, child.calls) == (200, (2, 0, 0), 1)
+        assert '"Hello world"' in body
+        assert headers["x-calliope-target"].startswith("local/")
+        assert headers["x-calliope-fallback"] == "overloaded at one/m"
+        assert "the local model answers" in headers["x-calliope-note"]
+
+
+async def test_the_local_model_does_not_answer_for_a_refusal(tmp_path: Path) -> None:
+    async with stage(tmp_path, CALLIOPE_OFFLINE="local") as made:
+        made.one.script(status(401))
+        code, body, _ = await made.asked()
+    assert (code, "key_rejected" in body) == (424, True)
+
+
+async def test_why_tells_the_whole_story(tmp_path: Path) -> None:
+    async with stage(tmp_path, CALLIOPE_FALLBACKS_CHAT="two/m") as made:
+        made.one.script(status(500), status(429, headers={"Retry-After": "60"}))
+        _, _, headers = await made.asked()
+        told = "\n".join(story(await made.record(headers)))
+    for words in (
+        "chat for 'chat'",
+        "attempt 1: one/m: overloaded, status 500",
+        "then waited",
+        "attempt 2: one/m: rate_limited, status 429",
+        "attempt 3: two/m: answered, status 200",
+        "fell back because of rate_limited at one/m",
+        "outcome: complete",
+    ):
+        assert words in told
+
+
+async def test_the_last_five_hundred_requests_are_kept(tmp_path: Path) -> None:
+    async with stage(tmp_path) as made:
+        for _ in range(3):
+            await made.asked()
+        code, _, headers = await made.agent.post(CHAT, chat(model="nobody/none"))
+        _, listed = await made.agent.get("/v1/requests?limit=2")
+        assert [one["code"] for one in listed["data"]] == ["model_not_found", None]
+        assert (code, listed["data"][0]["id"]) == (404, headers["x-request-id"])
+        missing, _ = await made.agent.get("/v1/requests/req_unknown")
+        assert missing == 404
 
 
 async def test_the_answer_of_a_role_says_who_gave_it(tmp_path: Path) -> None:

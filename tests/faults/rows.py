@@ -91,6 +91,9 @@ _NO_FINISH = {"litellm": Failed("truncated")}
 _JSON_ERROR = raw(b'{"error": {"message": "%s", "code": 503}}' % SECRETIVE.encode())
 
 
+_CUT_500 = Case(status(500, message=SECRETIVE).cut_at(10), Failed("overloaded"), but=_NO_FINISH)
+
+
 def _objects(finish: str, broken: str) -> Mapping[str, Expected]:
     """A tool call of a whole message is an object on the Anthropic wire: it cannot be half. A broken one is told as such."""
     told = json.dumps({"arguments_incomplete": broken})
@@ -264,6 +267,7 @@ REFUSALS = (
     _refusal("429 without a time", 429, Failed("rate_limited")),
     _refusal("429 insufficient_quota", 429, Failed("quota_exhausted"), error_code="insufficient_quota"),
     _refusal("500", 500, Failed("overloaded")),
+    Row("500 whose body breaks off", _CUT_500, _CUT_500),
     _refusal("502", 502, Failed("overloaded")),
     _refusal("529", 529, Failed("overloaded")),
     _refusal("401", 401, Failed("key_rejected")),
