@@ -11,6 +11,7 @@ from starlette.responses import Response
 from calliope_agent import __version__, errors
 from calliope_agent.agent import Agent
 from calliope_agent.api.exchange import Exchange
+from calliope_agent.api.provider_view import not_yet
 
 
 async def live(exchange: Exchange) -> None:
@@ -29,8 +30,11 @@ async def ready(exchange: Exchange) -> None:
     agent = exchange.agent
     router = await agent.refresh()
     try:
-        roles = {role: target.name for role, target in router.roles().items()}
-        problem = None if "chat" in roles else "no model plays the role chat"
+        targets = router.roles()
+        roles = {role: target.name for role, target in targets.items()}
+        problem = (
+            not_yet(agent, router, targets["chat"].provider) if "chat" in targets else "no model plays the role chat"
+        )
     except errors.ConfigError as exc:
         roles, problem = {}, exc.message
     body = {

@@ -39,7 +39,7 @@ async def row(agent: Agent, router: Router, provider: Provider, playing: Mapping
     sources = await agent.keys.sources(need_of(provider))
     used = next((line for line in sources if line.state == "used"), None)
     state, text = _state(provider, router, sources)
-    if provider.embedded and (absent := _not_yet(agent, router, provider)):
+    if provider.embedded and (absent := not_yet(agent, router, provider)):
         state, text = "not_set_up", absent
     return {
         "name": provider.name,
@@ -85,14 +85,14 @@ def _role(agent: Agent, router: Router, role: str) -> dict[str, Any]:
     told: dict[str, Any] = {"target": None, "chain": [], "problem": None}
     try:
         target = router.catalog.role(role, router.has_key, getattr(router.settings, f"{role}_model"))
-        told |= {"target": target.name, "problem": _not_yet(agent, router, target.provider)}
+        told |= {"target": target.name, "problem": not_yet(agent, router, target.provider)}
         told["chain"] = [one.name for one in router.plan(role, _KIND_OF[role]).targets]
     except errors.AgentError as exc:
         told["problem"] = exc.message
     return told
 
 
-def _not_yet(agent: Agent, router: Router, provider: Provider) -> str | None:
+def not_yet(agent: Agent, router: Router, provider: Provider) -> str | None:
     """A model that a setting names plays its role even where nobody could ask it yet."""
     if provider.embedded and agent.local.state.startswith("absent"):
         return f"The local model is {agent.local.state}. Fetch it once: calliope-agent models pull"

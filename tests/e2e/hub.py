@@ -60,7 +60,8 @@ class Hub:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "E2E_HUB": json.dumps(told)}
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                os.environ.get("E2E_HUB_PYTHON", sys.executable), "-m", "jupyterhub", "-f", str(Path(__file__).with_name("jupyterhub_config.py")),
+                os.environ.get("E2E_HUB_PYTHON", sys.executable), "-m", "jupyterhub",
+                "-f", str(Path(__file__).with_name("jupyterhub_config.py")),
                 cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=ends_with_us,
             )  # fmt: skip
         self.session = aiohttp.ClientSession(
