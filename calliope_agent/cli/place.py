@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,7 +85,7 @@ def loaded(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -
 def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:
     """The agent of CALLIOPE_AGENT_URL, else the one whose files lie in the runtime folder. Raises `ConfigError`."""
     found = loaded(environ)
-    place = paths.find(environ, found.settings)
+    place = _running(paths.find(environ, found.settings))
     paths.refuse_foreign(place.runtime)
     url = found.settings.agent_url or _announced(place)
     given = found.settings.manage_token if manage else found.settings.agent_token
@@ -111,6 +111,14 @@ def running(environ: Mapping[str, str]) -> Door | None:
             raise
         return None
     return found
+
+
+def _running(place: paths.Paths) -> paths.Paths:
+    """Root's commands in a container (``docker exec``) find the agent that the launcher gave a folder of its own."""
+    below = replace(place, runtime=place.runtime / "agent")
+    # os.path, because it takes a folder that may not be entered for one without the file.
+    found = not os.path.exists(place.agent_file) and os.path.exists(below.agent_file)  # noqa: PTH110
+    return below if found else place
 
 
 def _announced(place: paths.Paths) -> str:

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from jupyterhub import handlers
 from jupyterhub.handlers import base
 from tornado import web
 
@@ -71,6 +72,7 @@ def name_it(spawner) -> None:
 # --- the reference's template ---------------------------------------------------------------------------------------------
 
 c.JupyterHub.allow_named_servers = True
+c.JupyterHub.redirect_to_server = False  # the home page, where servers are named, instead of a nameless one
 c.JupyterHub.named_server_limit_per_user = int(os.environ.get("WAIIDE_SERVERS_PER_USER", "0"))
 c.JupyterHub.active_server_limit = int(os.environ.get("WAIIDE_ACTIVE_SERVERS", "0"))
 c.JupyterHub.concurrent_spawn_limit = 10
@@ -202,22 +204,16 @@ class OldAddress(base.UserUrlHandler):
         if owner is None or owner.name != self.current_user.name or "waiide" in owner.spawners:
             await super().get(user_name, f"/waiide{user_path or ''}")
             return
-        names = sorted(
-            (spawner for spawner in owner.spawners.values() if spawner.name), key=lambda one: (not one.ready, one.name)
-        )
+        named = owner.all_spawners(include_default=False)
+        names = sorted(named, key=lambda one: (not one.ready, one.name))
         chosen = next((one for one in names if "waiide" in one.name), names[0] if names else None)
         if chosen is None:
             self.redirect(f"{self.hub.base_url}home")
             return
         rest = re.sub(r"^/(WAIIDE|ide)(?=/|$)", "", user_path or "").lstrip("/")
         query = f"?{self.request.query}" if self.request.query else ""
-        self.redirect(f"{chosen.server.base_url if chosen.server else _address(owner, chosen)}{quote(rest)}{query}")
-
-
-def _address(owner, spawner) -> str:
-    """The server's root; the hub offers to start it there."""
-    return f"{owner.server_url(spawner.name)}"
+        self.redirect(f"{owner.server_url(chosen.name)}{quote(rest)}{query}")
 
 
 # Before the hub's own rule for /user/..., which extra_handlers would come after.
-base.default_handlers.insert(1, (r"/user/(?P<user_name>[^/]+)/waiide(?P<user_path>/.*)?", OldAddress))
+handlers.default_handlers.insert(0, (r"/user/(?P<user_name>[^/]+)/waiide(?P<user_path>/.*)?", OldAddress))

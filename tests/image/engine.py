@@ -133,14 +133,16 @@ class Running:
 
 
 @contextmanager
-def container(image: str, *options: str, env: dict[str, str] | None = None, root: bool = True) -> Iterator[Running]:
+def container(
+    image: str, *options: str, env: dict[str, str] | None = None, root: bool = True, network: str = "host"
+) -> Iterator[Running]:
     """``root``: with the five capabilities that the README names; every other one is dropped in any case."""
     ports, token, name = free_ports(3), uuid.uuid4().hex, f"waiide-test-{uuid.uuid4().hex[:8]}"
     variables = {
         "PORT": str(ports[0]), "VSCODE_PORT": str(ports[1]), "CALLIOPE_AGENT_PORT": str(ports[2]),
         "JUPYTER_TOKEN": token, **(env or {}),
     }  # fmt: skip
-    words = ["run", "-d", "--name", name, "--network", "host", "--cap-drop", "all"]
+    words = ["run", "-d", "--name", name, "--network", network, "--cap-drop", "all"]
     words += ["--security-opt", "no-new-privileges"]
     words += [word for capability in CAPABILITIES if root for word in ("--cap-add", capability)]
     words += [word for pair in variables.items() for word in ("-e", "=".join(pair))]
@@ -156,8 +158,8 @@ def volume() -> str:
 
 
 def tool(name: str) -> str | None:
-    """A program of tests/image/requirements.lock: beside this Python, in IMAGE_TOOLS, or on PATH."""
-    beside = [str(Path(sys.executable).parent), os.environ.get("IMAGE_TOOLS", ""), os.environ.get("PATH", "")]
+    """A program of tests/image/requirements.lock: in IMAGE_TOOLS, beside this Python, or on PATH."""
+    beside = [os.environ.get("IMAGE_TOOLS", ""), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     return shutil.which(name, path=os.pathsep.join(filter(None, beside)))
 
 

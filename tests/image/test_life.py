@@ -127,7 +127,7 @@ def test_it_starts_again_and_the_files_are_there(image: str) -> None:
 
 
 def test_without_any_network_everything_here_works(image: str) -> None:
-    with container(image, "--network", "none") as running:
+    with container(image, network="none") as running:
         until(running.healthy, "health without a network")
         until(lambda: "Jupyter Server" in running.log(), "Jupyter without a network")
         assert "Traceback" not in running.log()
@@ -158,13 +158,14 @@ def test_a_hub_that_is_away_is_said_and_waited_for(image: str) -> None:
         assert (code, took < 9) == (143, True)
 
 
-def test_a_full_disk_is_said_and_the_rest_works(image: str) -> None:
-    full = "--tmpfs=/home/calliope:rw,size=64k,mode=0777"
-    with container(image, full, "--user", "1000:100", root=False) as running:
+def test_a_disk_that_runs_full_stops_nothing(image: str) -> None:
+    with provider(50) as variables, container(image, "--tmpfs=/home/calliope:rw,size=1m", env=variables) as running:
         running.ready()
-        running.run("/bin/bash", "-c", "cat /dev/zero > /home/calliope/big 2>/dev/null; true")
-        assert running.get("/health")[0] == 200
-        running.stop()
-        running.start()
-        until(lambda: running.get("/health")[0] == 200, "health on a full disk")
-        assert running.ready()["services"]["jupyter"]["status"] == "running"
+        fill = "cat /dev/zero > /home/calliope/big 2>/dev/null; df --output=avail /home/calliope | tail -1"
+        assert running.run("/bin/bash", "-c", fill).strip() == "0"
+        with ask(running) as answer:
+            assert answer.read().count(b"data: ") == 52
+        running.run("pkill", "-f", "entry.js")
+        until(lambda: running.status()["services"]["WAIIDE"].get("restarts", 0) >= 1, "the IDE's end")
+        until(lambda: running.status()["services"]["WAIIDE"]["status"] == "running", "the IDE on a full disk")
+        assert running.healthy()
