@@ -85,8 +85,9 @@ def loaded(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -
 def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:
     """The agent of CALLIOPE_AGENT_URL, else the one whose files lie in the runtime folder. Raises `ConfigError`."""
     found = loaded(environ)
-    place = _running(paths.find(environ, found.settings))
+    place = paths.find(environ, found.settings)
     paths.refuse_foreign(place.runtime)
+    place = _running(place)
     url = found.settings.agent_url or _announced(place)
     given = found.settings.manage_token if manage else found.settings.agent_token
     token = given or tokens.read(place.manage_token_file if manage else place.token_file)
