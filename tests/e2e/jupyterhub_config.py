@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jupyterhub
+import jupyterhub  # type: ignore[import-untyped]
 
 told = json.loads(os.environ["E2E_HUB"])
 root = Path(told["root"])
