@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -60,7 +61,7 @@ async def test_curl_streams_token_by_token(agent: AgentProcess) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     shell = (
-        f'eval "$({sys.executable} -m calliope_agent env)"; curl -sN "$OPENAI_BASE_URL/chat/completions" '
+        f'eval "$({shlex.quote(sys.executable)} -m calliope_agent env)"; curl -sN "$OPENAI_BASE_URL/chat/completions" '
         '-H "Authorization: Bearer $OPENAI_API_KEY" -H "Content-Type: application/json" '
         """-d '{"model": "chat", "stream": true, "max_tokens": 24, "messages": [{"role": "user", "content": "Say hello."}]}'"""
     )
