@@ -102,7 +102,10 @@ class Running:
         return found
 
     def ready(self) -> dict[str, Any]:
-        until(lambda: self.status().get("state") == "running", f"a running server\n{self.log()}")
+        try:
+            until(lambda: self.status().get("state") == "running", "a running server")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.log()}") from exc
         return self.status()
 
     def log(self) -> str:
