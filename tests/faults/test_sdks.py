@@ -17,7 +17,6 @@ import pytest_asyncio
 from tests.doors.litellm_rig import QUIET
 from tests.faults.outcomes import Outcome
 from tests.faults.rig import Cell, Rig, cells, last_word, rig, way_named
-from tests.faults.rows import SLOW
 from tests.faults.ways import Way
 
 pytestmark = QUIET
@@ -42,7 +41,7 @@ def _cells() -> list[Any]:
         pytest.param(way, cell, id=f"{way.slug}-{cell.model}", marks=pytest.mark.xdist_group(f"sdks-{way.slug}"))
         for way in NATIVE
         for cell in cells(way)
-        if not cell.fallback and cell.row not in SLOW
+        if not cell.fallback
     ]
 
 
