@@ -153,8 +153,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(way: Way, folder: Path) -> AsyncIterator[Rig]:
-    """The second provider always answers; the first does what the row says."""
+async def rig(way: Way, folder: Path, **more: str) -> AsyncIterator[Rig]:
+    """The second provider always answers; the first does what the row says. ``more`` are further settings."""
     operator = folder / "operator"
     operator.mkdir(parents=True)
     scripts = {cell.model: cell for cell in cells(way)}
@@ -176,7 +176,7 @@ async def rig(way: Way, folder: Path) -> AsyncIterator[Rig]:
             for name in LIMITS:
                 file = way.provider_file(name, addresses.get(name, first.base_url))
                 (operator / f"{name}.toml").write_text(file)
-            async with ServedAgent(folder, _environment(way)) as agent:
+            async with ServedAgent(folder, _environment(way) | more) as agent:
                 made = Rig(way, agent, first, second, [], reached)
                 agent.agent.line.clockwork = Clockwork(agent.agent.line.clockwork.now, made.sleep, lambda: 0.5)
                 await made.warm_up()
