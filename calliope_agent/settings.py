@@ -22,8 +22,6 @@ from calliope_agent.errors import ConfigError
 from calliope_agent.secret import Secret
 from calliope_agent.tomlfile import TomlFile, near
 
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-
 
 def setting(
     variable: str,
