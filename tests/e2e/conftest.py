@@ -57,12 +57,9 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
         yield scripted
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack(
-    tools: needs.Tools, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """The hub with alice's named server and bob's beside it."""
-    environment = {
+def told_to_servers(tools: needs.Tools, provider: ScriptedProvider) -> dict[str, str]:
+    """The environment of every server: the real IDE, and the scripted provider behind the agent."""
+    return {
         "CALLIOPE_DATA_DIR": str(tools.data_dir),
         "LOG_LEVEL": "INFO",
         "OPENAI_API_KEY": "sk-e2e-canary-0123456789",
@@ -72,6 +69,14 @@ async def stack(
         "CALLIOPE_CACHE": "off",
         "WAIIDE_RESTART_ROLE": "admin",
     }
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(
+    tools: needs.Tools, provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """The hub with alice's named server and bob's beside it."""
+    environment = told_to_servers(tools, provider)
     hub = Hub(folder=tmp_path_factory.mktemp("hub"), proxy=tools.proxy, environment=environment)
     hub.servers = {name: {"WAIIDE_IDLE_SHUTDOWN_S": str(IDLE_S)} for name in (IDLE, BUSY)}
     async with hub:

@@ -40,6 +40,8 @@ class Hub:
     servers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Server name → further variables of that server."""
     command: tuple[str, ...] = (sys.executable, "-m", "calliope_agent", "launch")
+    python: str = field(default_factory=lambda: os.environ.get("E2E_HUB_PYTHON", sys.executable))
+    """The interpreter that has the hub."""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     admin_password: str = field(default_factory=lambda: secrets.token_urlsafe(33))
     token: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -60,8 +62,7 @@ class Hub:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "E2E_HUB": json.dumps(told)}
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                os.environ.get("E2E_HUB_PYTHON", sys.executable), "-m", "jupyterhub",
-                "-f", str(Path(__file__).with_name("jupyterhub_config.py")),
+                self.python, "-m", "jupyterhub", "-f", str(Path(__file__).with_name("jupyterhub_config.py")),
                 cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=ends_with_us,
             )  # fmt: skip
         self.session = aiohttp.ClientSession(

@@ -19,8 +19,10 @@ c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{told['proxy_port']}"
 c.ConfigurableHTTPProxy.command = told["proxy_command"]
 c.ConfigurableHTTPProxy.pid_file = f"{root}/proxy.pid"
 c.ConfigurableHTTPProxy.auth_token = told["proxy_token"]
-# SharedPasswordAuthenticator came with 5.3; the range's lower end, 5.0, is driven by tokens (E2E_HUB_PYTHON).
+# SharedPasswordAuthenticator came with 5.3; before it the one for tests took one password for everybody.
 c.JupyterHub.authenticator_class = "shared-password" if jupyterhub.version_info >= (5, 3) else "dummy"
+if jupyterhub.version_info < (5, 3):
+    c.DummyAuthenticator.password = told["password"]
 c.SharedPasswordAuthenticator.user_password = told["password"]
 c.SharedPasswordAuthenticator.admin_password = told["admin_password"]
 c.Authenticator.allowed_users = {"alice", "bob"}

@@ -20,6 +20,8 @@ class Missing(Exception):
 class Tools:
     chromium: str
     proxy: Path
+    oldest_hub: Path
+    """Interpreter of a hub at the lower end of the range."""
     ide: ide_install.IdeInstall
     data_dir: Path
 
@@ -31,7 +33,8 @@ def find() -> Tools:
     if chromium is None:
         raise Missing("no Chromium: apt-get install chromium")
     proxy = data_dir / "e2e" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
+    oldest_hub = data_dir / "e2e" / "oldest-hub" / "bin" / "python"
     ide = ide_install.find(data_dir)
-    if ide is None or not proxy.exists():
-        raise Missing(f"no IDE or no proxy in {data_dir}: run tests/e2e/install")
-    return Tools(chromium, proxy, ide, data_dir)
+    if ide is None or not (proxy.exists() and oldest_hub.exists()):
+        raise Missing(f"no IDE, no proxy or no oldest hub in {data_dir}: run tests/e2e/install")
+    return Tools(chromium, proxy, oldest_hub, ide, data_dir)
