@@ -114,7 +114,7 @@ class Settings:
         "CALLIOPE_FIRST_TOKEN_TIMEOUT_S", 120.0, parse.seconds, "bound on one attempt's first content"
     )
     idle_timeout_s: float = setting(
-        "CALLIOPE_IDLE_TIMEOUT_S", 60.0, parse.seconds, "silence of a stream taken for a stall"
+        "CALLIOPE_IDLE_TIMEOUT_S", 60.0, parse.seconds, "silence within a stream that is taken for a stall"
     )
     first_byte_hold_s: float = setting(
         "CALLIOPE_FIRST_BYTE_HOLD_S", 10.0, parse.seconds, "how long a stream keeps its status open"

@@ -32,7 +32,7 @@ from calliope_agent.upstream.translate_chat import wants_usage
 from calliope_agent.upstream.translation import Telling, encode, fields_of, refused
 
 NO_KEY = "none"
-_EMBEDDING_READ_S = 3600.0  # the request's deadline ends these: an answer in one piece is silent to its end
+_READ_S = 3600.0  # our own limits end a call before: deadline, first token, and idle from the first chunk on
 
 # Not documented, held by tests/contract: a request with tools would import litellm's MCP gateway (and so parts of its proxy),
 # and a chat for some models would be asked as Responses.
@@ -81,7 +81,7 @@ class LitellmCalls:
         """See `Door.close`; litellm's connections are its own."""
 
     async def _embeddings(self, attempt: Attempt) -> Plain:
-        arguments = await self._arguments(attempt, _EMBEDDING_READ_S)
+        arguments = await self._arguments(attempt)
         with self._translated(attempt):
             response = await self._library.aembedding(**arguments)
         seen = attempt.seen
@@ -96,17 +96,17 @@ class LitellmCalls:
     async def _chunks(self, attempt: Attempt) -> AsyncGenerator[Any]:
         """litellm's chunks that say something, verified to the end."""
         limits = attempt.limits
-        arguments = await self._arguments(attempt, limits.idle_s)
+        arguments = await self._arguments(attempt)
         with self._translated(attempt):
-            async with _silence_ends(limits.idle_s):
-                wrapper = await self._library.acompletion(
-                    **arguments, **_OFF, stream=True, stream_options={"include_usage": True}
-                )
+            wrapper = await self._library.acompletion(
+                **arguments, **_OFF, stream=True, stream_options={"include_usage": True}
+            )
             attempt.seen.status = 200
             _expect_no_page(wrapper)
-            size = 0
+            size, silence_s = 0, None
             try:
-                while (chunk := await _next(wrapper, limits.idle_s)) is not None:
+                while (chunk := await _next(wrapper, silence_s)) is not None:
+                    silence_s = limits.idle_s
                     fields = chunk_fields(chunk)
                     if is_silent(fields):
                         continue
@@ -121,7 +121,7 @@ class LitellmCalls:
             finally:
                 await wrapper.aclose()
 
-    async def _arguments(self, attempt: Attempt, read_s: float) -> dict[str, Any]:
+    async def _arguments(self, attempt: Attempt) -> dict[str, Any]:
         """What litellm is called with: the request's known parameters, and the provider's own address and key."""
         target = attempt.target
         if attempt.call.kind not in ("chat", "embeddings"):
@@ -136,7 +136,7 @@ class LitellmCalls:
             "model": f"{target.provider.litellm}/{target.model.name}",
             "api_base": place.base_url or None,
             "api_key": key.reveal() if key else None,
-            "timeout": self._library.Timeout(read_s, connect=attempt.limits.connect_s),
+            "timeout": self._library.Timeout(_READ_S, connect=attempt.limits.connect_s),
             "max_retries": 0,
             "num_retries": 0,
             "drop_params": True,
@@ -160,7 +160,7 @@ class LitellmCalls:
 
 
 @contextlib.asynccontextmanager
-async def _silence_ends(seconds: float) -> AsyncGenerator[None]:
+async def _silence_ends(seconds: float | None) -> AsyncGenerator[None]:
     try:
         async with asyncio.timeout(seconds) as silence:
             yield
@@ -170,8 +170,8 @@ async def _silence_ends(seconds: float) -> AsyncGenerator[None]:
         raise errors.Stalled("The provider fell silent. Ask again, or try another model.") from exc
 
 
-async def _next(wrapper: Any, idle_s: float) -> Any:
-    """The next chunk, or None at the end."""
+async def _next(wrapper: Any, idle_s: float | None) -> Any:
+    """The next chunk, or None at the end. The first one may take as long as the caller waits for it."""
     async with _silence_ends(idle_s):
         return await anext(wrapper, None)
 

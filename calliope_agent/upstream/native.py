@@ -2,8 +2,9 @@
 
 Decisions
 1. One door serves both wires: what differs (paths, key headers, the look) is a table, so that every rule of truth is written once.
-2. Silence is timed by aiohttp's read timer up to the headers, then by one timer of ours for the whole stream (`Silence`). A provider's
-   comments and pings are reads, so they hold off the stall but not the first-token limit.
+2. A stream's silence is timed by one timer of ours (`Silence`), from its first byte on: until then a model thinks, whether its server
+   sends the headers before or after that, and only the caller's first-token limit ends it. A provider's comments and pings are
+   reads, so they hold off the stall but not the first-token limit. aiohttp's own read timer stays off.
 3. Redirects are refused: a key must not follow one.
 4. The answer's headers are not passed on: gateways have leaked keys and cookies that way (Bifrost#3954).
 """
@@ -67,7 +68,7 @@ class NativeDoor:
     async def stream(self, attempt: Attempt) -> AsyncGenerator[Part]:
         """See `Door.stream`."""
         async with self._asked(attempt) as response:
-            await self._expect_stream(response)
+            await self._expect_stream(response, attempt.limits.idle_s)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
             with Silence(response, attempt.limits.idle_s) as silence:
                 async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
@@ -103,10 +104,7 @@ class NativeDoor:
         place = await self._places(attempt)
         session = self._client.session(place.unix_socket, allow_link_local=attempt.target.provider.allow_link_local)
         url = place.base_url + path if path else _url(place.base_url, attempt)
-        limits = attempt.limits
-        # A plain answer is silent until it is whole, however long the model thinks: only the deadline ends that.
-        idle_s = limits.idle_s if attempt.call.stream else None
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=idle_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=attempt.limits.connect_s)
         with translated():
             async with session.request(
                 "GET" if path else "POST",
@@ -120,7 +118,7 @@ class NativeDoor:
                 attempt.seen.status = response.status
                 attempt.seen.provider_request_id = self._scrub(_request_id(response.headers) or "") or None
                 if response.status != 200:
-                    body = await _beginning(response)
+                    body = await _beginning(response, attempt.limits.idle_s)
                     raise refusal.of_status(response.status, response.headers, body, self._scrub)
                 with watched(response):
                     yield response
@@ -144,10 +142,10 @@ class NativeDoor:
             )
         return headers
 
-    async def _expect_stream(self, response: aiohttp.ClientResponse) -> None:
+    async def _expect_stream(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
         """Some gateways answer a streamed request with a 200 and one JSON object, which is an error: it is told as that error."""
         if response.content_type == "application/json":
-            error = refusal.error_in_body(await _beginning(response))
+            error = refusal.error_in_body(await _beginning(response, idle_s))
             if error is not None:
                 raise error
         self._expect_type(response, "text/event-stream")
@@ -206,12 +204,14 @@ def _look_at(events: list[Event], look: Look, wire: Wire, frames: list[bytes]) -
     return content
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """An error's body, as far as it comes: one that breaks off still has its status."""
+async def _beginning(response: aiohttp.ClientResponse, idle_s: float) -> bytes:
+    """An error's body, as far as it comes: one that breaks off or falls silent still has its status."""
     chunks: list[bytes] = []
     size = 0
-    with contextlib.suppress(aiohttp.ClientError):
+    with contextlib.suppress(aiohttp.ClientError), Silence(response, idle_s) as silence:
+        silence.begins()
         async for chunk in response.content.iter_any():
+            silence.begins()
             chunks.append(chunk)
             size += len(chunk)
             if size >= _ERROR_BYTES:

@@ -1,8 +1,8 @@
 """Watches a stream for silence with one timer, however many chunks it has.
 
 Decisions
-1. aiohttp re-arms its read timer on every read, which is a twentieth of what a chunk costs. This one is armed again only when it
-   goes off too early. aiohttp's stays in charge until the first byte of the body.
+1. aiohttp re-arms its read timer on every read, which is a twentieth of what a chunk costs, so it is not used. This one is armed
+   again only when it goes off too early.
 2. Only waiting for the provider counts: while a slow caller is being written to, nobody reads, and that is not the provider's
    silence.
 """
@@ -18,19 +18,18 @@ import aiohttp
 
 
 class Silence:
-    """A context manager around the reading of a body. The one who waits gets `aiohttp.SocketTimeoutError` after ``idle_s`` seconds."""
+    """A context manager around the reading of a body. Who waits for ``idle_s`` seconds, counted from the first `begins` on, gets
+    `aiohttp.SocketTimeoutError`.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
         self._response = response
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()
+        self._since = math.inf
         self._timer = self._loop.call_later(idle_s, self._look)
 
     def __enter__(self) -> Self:
-        connection = self._response.connection
-        if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = None
         return self
 
     def __exit__(

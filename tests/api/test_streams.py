@@ -280,6 +280,26 @@ async def test_a_providers_pings_hold_off_the_stall_but_not_the_first_word(tmp_p
     assert (code, "No content came within 3.5 s" in body) == (504, True)
 
 
+@pytest.mark.parametrize("headers_first", [False, True])
+async def test_a_wait_longer_than_idle_before_the_first_byte_is_no_stall(tmp_path: Path, headers_first: bool) -> None:
+    thought = asyncio.Event()
+    async with stage(tmp_path, CALLIOPE_IDLE_TIMEOUT_S="0.3", CALLIOPE_MAX_ATTEMPTS="1") as made:
+        made.one.script(text("Hello").opening(0).hold(thought, before=0 if headers_first else -1))
+        asking = asyncio.create_task(made.asked("one/m", stream=True))
+        await made.one.arrived(0)
+        asyncio.get_running_loop().call_later(1, thought.set)
+        code, body, _ = await asking
+    assert (code, "[DONE]" in body) == (200, True), body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_whose_body_falls_silent_keeps_its_status(tmp_path: Path, stream: bool) -> None:
+    async with stage(tmp_path, CALLIOPE_IDLE_TIMEOUT_S="0.3", CALLIOPE_MAX_ATTEMPTS="1") as made:
+        made.one.script(status(429).cut_at(10, "stall"))
+        code, body, _ = await made.asked("one/m", stream=stream)
+    assert (code, "rate_limited" in body) == (429, True)
+
+
 # Waits.
 
 

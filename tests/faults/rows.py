@@ -240,8 +240,13 @@ BREAKS = (
 SILENCES = (
     Row(
         "no answer to the request",
-        Case(hang(), Failed("stalled"), "silent"),
+        Case(hang(), Failed("upstream_timeout"), "slow"),  # thinking is no stall: that begins with the first byte
         Case(hang(), Failed("upstream_timeout", at_once=True), "late"),
+    ),
+    Row(
+        "no event after the headers",
+        Case(HELLO.opening(0).stall_after(0), Failed("upstream_timeout"), "slow"),
+        Case(HELLO.stall_after(0), Failed("upstream_timeout", at_once=True), "late"),
     ),
     Row(
         "stall after the role",
