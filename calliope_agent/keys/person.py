@@ -9,6 +9,8 @@
    another program counts after `RING_TTL_S`.
 3. Without the mark nothing of ours was put into a keyring for that provider: then none is looked for on a request's
    way, which keeps D-Bus and a hanging keyring out of the life of everybody who uses none.
+4. Who is told where keys go gets what was found in the last `SHOWN_TTL_S`, so that a page read often does not wait for a
+   hanging keyring each time; who writes a key always looks anew, and what that found is what is told from then on.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ Stamps = tuple[Stamp | None, Stamp | None]
 IN_RING = "keyring"
 RING_TTL_S = 60.0
 PROBE_TTL_S = 300.0
+SHOWN_TTL_S = 30.0
 VAULT_TIMEOUT_S = 20.0
 
 
@@ -44,6 +47,15 @@ class Found:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """Found ``at``, believed ``until``, by the clock."""
+
+    probe: Probe
+    at: float
+    until: float
+
+
 @dataclass(slots=True)
 class PersonKeys:
     """``look`` finds a keyring (see `ring.probe`); ``clock`` is monotonic seconds."""
@@ -53,7 +65,7 @@ class PersonKeys:
     clock: Callable[[], float]
     look: Callable[[Mapping[str, str]], Probe] = probe
     ring_timeout_s: float = 5.0
-    _probe: tuple[float, Probe] | None = None
+    _known: _Probed | None = None
     _cached: dict[str, tuple[float, Stamps, Found]] = field(default_factory=dict)
 
     def mark(self, provider: str) -> Path:
@@ -77,12 +89,12 @@ class PersonKeys:
 
     async def put(self, entry: Stored) -> str:
         """Where it went. Raises ConfigError, and then nothing was changed."""
-        found = await self.probed(fresh=True)
+        found = await self.probed(0)
         if found.ring is not None:
             try:
                 await self._put_in_ring(found.ring, entry)
             except ConfigError as exc:
-                self._probe = (self.clock() + PROBE_TTL_S, Probe(None, exc.message))
+                self._remember(Probe(None, exc.message), PROBE_TTL_S)
             else:
                 await self._tidy(entry.provider)
                 return "keyring"
@@ -99,14 +111,16 @@ class PersonKeys:
         trouble = (await self._find_in_vault("")).trouble
         return [trouble] if trouble else []
 
-    async def probed(self, *, fresh: bool = False) -> Probe:
-        if not fresh and self._probe is not None and self.clock() < self._probe[0]:
-            return self._probe[1]
+    async def probed(self, within_s: float = PROBE_TTL_S) -> Probe:
+        """What looking for a keyring found in the last ``within_s`` seconds, or finds now."""
+        known = self._known
+        if known is not None and self.clock() < min(known.until, known.at + within_s):
+            return known.probe
         try:
             found = await bounded(lambda: self.look(self.environ), self.ring_timeout_s)
         except TimeoutError:
             found = Probe(None, f"the keyring did not answer in {self.ring_timeout_s:g} s")
-        self._probe = (self.clock() + PROBE_TTL_S, found)
+        self._remember(found, PROBE_TTL_S)
         return found
 
     def forget(self, provider: str) -> None:
@@ -131,7 +145,7 @@ class PersonKeys:
         except ConfigError as exc:
             # Left alone for a while, so that a keyring which hangs does so once and not for every provider of a
             # person's.
-            self._probe = (self.clock() + RING_TTL_S, Probe(None, f"the keyring failed: {exc.message}"))
+            self._remember(Probe(None, f"the keyring failed: {exc.message}"), RING_TTL_S)
             return Found(trouble=exc.message)
 
     async def _find_in_vault(self, provider: str) -> Found:
@@ -139,6 +153,10 @@ class PersonKeys:
             return Found((await self._in_vault(self.vault.read)).get(provider), "encrypted file")
         except ConfigError as exc:
             return Found(trouble=exc.message)
+
+    def _remember(self, found: Probe, ttl_s: float) -> None:
+        now = self.clock()
+        self._known = _Probed(found, now, now + ttl_s)
 
     async def _put_in_ring(self, ring: Ring, entry: Stored) -> None:
         # Marked before, so that no key is in a keyring without its mark, and after, because another process may have
@@ -148,7 +166,7 @@ class PersonKeys:
         self._set_mark(entry.provider)
 
     async def _delete_in_ring(self, provider: str) -> bool:
-        found = await self.probed(fresh=True)
+        found = await self.probed(0)
         ring = found.ring
         if ring is None:
             raise ConfigError(

@@ -25,7 +25,7 @@ from calliope_agent.errors import Forbidden, InvalidRequest, KeyMissing
 from calliope_agent.keys.identity import Identity
 from calliope_agent.keys.need import NAME, Key, KeyNeed, cleaned, is_own_token
 from calliope_agent.keys.operators import OWN, OperatorKeys
-from calliope_agent.keys.person import Found, PersonKeys
+from calliope_agent.keys.person import SHOWN_TTL_S, Found, PersonKeys
 from calliope_agent.keys.source import Look, Provenance, provenance
 from calliope_agent.keys.stored import Stored
 from calliope_agent.keys.vault import Vault
@@ -130,7 +130,8 @@ class KeyStore:
         return provenance(self._ordered(operators, self._person_looks(need, await self._find_person(need))))
 
     async def describe(self) -> StoreReport:
-        probe = await self.person.probed(fresh=True)
+        """A keyring that was looked for a moment ago is not looked for again; see `person`, Decisions 4."""
+        probe = await self.person.probed(SHOWN_TTL_S)
         vault = self.person.vault
         if self.policy == "deny":
             return StoreReport("none", "CALLIOPE_USER_KEYS=deny: no keys are kept", vault.path, self.policy, ())

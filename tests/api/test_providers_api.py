@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import yarl
 
+from calliope_agent.keys.ring import Probe
 from tests.agents import OPENAI_KEY, ServedAgent, chat, pointed_at
 from tests.upstream import Answer, ScriptedProvider, html, raw, status, text
 
@@ -380,3 +382,20 @@ async def test_the_list_says_all_a_page_needs(agent: ServedAgent) -> None:
     for each in told["providers"]:
         assert each["text"]
         assert set(each["may"]) == {"set_key", "remove_key", "change", "check"}
+
+
+async def test_a_keyring_that_hangs_is_waited_for_once(bare: ServedAgent) -> None:
+    forever, looks = threading.Event(), []
+
+    def hanging(environ: Mapping[str, str]) -> Probe:
+        looks.append(environ)
+        forever.wait(20)
+        return Probe(None, "")
+
+    bare.agent.keys.person.look = hanging
+    bare.agent.keys.person.ring_timeout_s = 0.2
+    for _ in range(3):
+        _, told = await ask(bare, "GET", PROVIDERS, manage=False)
+        assert "did not answer in 0.2 s" in told["keys"]["why"]
+    assert len(looks) == 1
+    forever.set()

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 
 from calliope_agent.errors import ConfigError, Forbidden, InvalidRequest, KeyMissing
+from calliope_agent.keys.person import SHOWN_TTL_S
 from calliope_agent.keys.ring import Probe, probe
 from tests.keys.conftest import KEY, NEED, OWN, Bench, MemoryKeyring
 
@@ -192,6 +194,35 @@ async def test_without_a_keyring_the_report_says_where_keys_go_and_why(bench: Be
 
 async def test_with_a_keyring_the_report_says_so(bench: Bench, ring: MemoryKeyring) -> None:
     assert (await bench.store().describe()).backend == "keyring"
+
+
+async def test_the_report_looks_for_a_keyring_once_in_a_while_and_after_every_key(bench: Bench) -> None:
+    looks: list[Probe] = []
+    store = bench.store()
+
+    def look(environ: Mapping[str, str]) -> Probe:
+        looks.append(bench.probe(environ))
+        return looks[-1]
+
+    store.person.look = look
+    for _ in range(3):
+        assert (await store.describe()).backend == "encrypted file"
+    assert len(looks) == 1
+    bench.ring = MemoryKeyring()
+    await store.set("mistral", NEED.origin, OWN)
+    assert (await store.describe()).backend == "keyring"
+    assert len(looks) == 2
+    bench.ring = None
+    bench.clock.now += SHOWN_TTL_S
+    assert (await store.describe()).backend == "encrypted file"
+
+
+async def test_a_keyring_that_took_no_key_is_not_told_as_the_place_of_keys(bench: Bench, ring: MemoryKeyring) -> None:
+    store = bench.store()
+    ring.away = True
+    await store.set("mistral", NEED.origin, OWN)
+    report = await store.describe()
+    assert (report.backend, "cannot write keys" in report.why) == ("encrypted file", True)
 
 
 class PlaintextKeyring(MemoryKeyring):
