@@ -2,6 +2,13 @@
 
 Jupyter takes seconds to import, and under a hub that is away it does not listen at all. The extension asks the launcher
 to leave the port right before Jupyter binds it (`control`, ``port``).
+
+Decisions
+1. Connections are accepted here and not by ``asyncio.start_server``: closed between its accept and the task that serves
+   it, that server drops the connection without closing it (seen with Python 3.11 to 3.13: ``Server._attach`` refuses,
+   and the exception keeps the socket in a reference cycle). The visitor then waits until the launcher's next garbage
+   collection: minutes, in an idle process.
+2. Who stands in line when the port is left is still answered: a listening socket that is closed resets its queue.
 """
 
 from __future__ import annotations
@@ -9,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -16,7 +24,9 @@ from urllib.parse import urlsplit
 from calliope_agent.launcher import pages
 from calliope_agent.launcher.headers import SECURITY
 
-HEAD_LIMIT, HEAD_TIMEOUT_S = 16384, 5.0
+HEAD_LIMIT, ANSWER_S = 16384, 5.0
+QUEUE = 100
+FULL_S = 0.5  # until the next look when no descriptor was free
 
 
 class Front:
@@ -24,26 +34,63 @@ class Front:
 
     def __init__(self, host: str, port: int, prefix: str, waiting_for: Callable[[], str]) -> None:
         self._address, self._prefix, self._waiting_for = (host or None, port), prefix, waiting_for
-        self._server: asyncio.Server | None = None
+        self._listening: tuple[socket.socket, ...] = ()
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Raises OSError when the port is taken."""
-        if self._server is None:
-            self._server = await asyncio.start_server(
-                self._answer, self._address[0], self._address[1], limit=HEAD_LIMIT, reuse_address=True
-            )
+        if self._listening:
+            return
+        loop = asyncio.get_running_loop()
+        bound = await loop.create_server(asyncio.Protocol, *self._address, reuse_address=True, start_serving=False)
+        listening = tuple(each.dup() for each in bound.sockets)
+        bound.close()
+        try:
+            for listener in listening:
+                listener.listen(QUEUE)
+        except OSError:
+            for listener in listening:
+                listener.close()
+            raise
+        self._listening = listening
+        for listener in listening:
+            loop.add_reader(listener, self._accept, listener)
 
     async def close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        """Leave the port. Whoever has come until now is still answered."""
+        listening, self._listening = self._listening, ()
+        for listener in listening:
+            asyncio.get_running_loop().remove_reader(listener)
+            self._accept(listener)
+            listener.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            for _ in range(QUEUE):
+                connection, _ = listener.accept()
+                task = asyncio.create_task(self._answer(connection))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is free: asked again at once, the loop would do nothing else
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(FULL_S, self._accept_again, listener)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener in self._listening:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _answer(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_TIMEOUT_S)
-            writer.write(self._response(head))
-            await writer.drain()
-        writer.close()
+            async with asyncio.timeout(ANSWER_S):
+                connection.setblocking(False)
+                reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_LIMIT)
+                with contextlib.closing(writer):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(self._response(head))
+                    await writer.drain()
 
     def _response(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
