@@ -88,6 +88,8 @@ lock:
 	  -c tests/requirements.lock --custom-compile-command "make lock" tests/image/requirements.in -o tests/image/requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" tests/e2e/oldest_hub/requirements.in -o tests/e2e/oldest_hub/requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c container/jupyterlab.lock \
+	  -c tests/requirements.lock --custom-compile-command "make lock" tests/e2e/person/requirements.in -o tests/e2e/person/requirements.lock
 
 clean:
 	@rm -rf .venv $(DATA)

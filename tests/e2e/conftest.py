@@ -58,7 +58,7 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
 
 
 def told_to_servers(tools: needs.Tools, provider: ScriptedProvider) -> dict[str, str]:
-    """The environment of every server: the real IDE, and the scripted provider behind the agent."""
+    """The environment of every server: the real IDE, the scripted provider behind the agent, a kernel."""
     return {
         "CALLIOPE_DATA_DIR": str(tools.data_dir),
         "LOG_LEVEL": "INFO",
@@ -67,6 +67,7 @@ def told_to_servers(tools: needs.Tools, provider: ScriptedProvider) -> dict[str,
         "CALLIOPE_CHAT_MODEL": "openai/scripted-model",
         "CALLIOPE_INLINE_MODEL": "openai/scripted-model",
         "CALLIOPE_CACHE": "off",
+        "JUPYTER_PATH": str(tools.person.parents[1] / "share" / "jupyter"),
         "WAIIDE_RESTART_ROLE": "admin",
     }
 

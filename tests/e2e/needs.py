@@ -22,6 +22,8 @@ class Tools:
     proxy: Path
     oldest_hub: Path
     """Interpreter of a hub at the lower end of the range."""
+    person: Path
+    """Interpreter of a person's own environment, with an SDK and a kernel of that name."""
     ide: ide_install.IdeInstall
     data_dir: Path
 
@@ -33,8 +35,8 @@ def find() -> Tools:
     if chromium is None:
         raise Missing("no Chromium: apt-get install chromium")
     proxy = data_dir / "e2e" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
-    oldest_hub = data_dir / "e2e" / "oldest-hub" / "bin" / "python"
+    oldest_hub, person = (data_dir / "e2e" / name / "bin" / "python" for name in ("oldest-hub", "person"))
     ide = ide_install.find(data_dir)
-    if ide is None or not (proxy.exists() and oldest_hub.exists()):
-        raise Missing(f"no IDE, no proxy or no oldest hub in {data_dir}: run tests/e2e/install")
-    return Tools(chromium, proxy, oldest_hub, ide, data_dir)
+    if ide is None or not all(one.exists() for one in (proxy, oldest_hub, person)):
+        raise Missing(f"no IDE, no proxy or no hub in {data_dir}: run tests/e2e/install")
+    return Tools(chromium, proxy, oldest_hub, person, ide, data_dir)
