@@ -74,24 +74,6 @@ def ask(running: Running) -> Any:
     return urlopen(Request(url, json.dumps(body).encode(), headers), timeout=60)
 
 
-# The reference's tiers as far as two cores go, and below.
-@pytest.mark.parametrize(("memory", "cpus"), [("512m", "0.5"), ("1g", "0.5"), ("4g", "2")])
-def test_a_tier_s_limits_are_enough(image: str, memory: str, cpus: str) -> None:
-    with provider(50) as variables:
-        options = ("--memory", memory, "--memory-swap", memory, "--cpus", cpus)
-        with container(image, *options, env=variables) as running:
-            running.ready()
-            until(lambda: "workbench" in running.get("/", 30)[1], "the IDE's page")
-            with ask(running) as answer:
-                assert answer.read().count(b"data: ") == 52
-            services = running.status()["services"]
-            assert {name: service.get("restarts", 0) for name, service in services.items()} == dict.fromkeys(
-                services, 0
-            )
-            assert "out of memory" not in running.log()
-            assert podman("inspect", running.name, "--format", "{{.State.OOMKilled}}") == "false"
-
-
 def test_sigterm_in_a_stream_is_told_to_its_reader(image: str) -> None:
     with provider(EVENTS) as variables, container(image, env=variables) as running:
         running.ready()
