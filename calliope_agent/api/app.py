@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -35,6 +34,7 @@ from calliope_agent.api.body import Closed, KeyBody, ProviderBody, RotateBody
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.guard import check_host, check_origin, check_token
+from calliope_agent.api.headers import Headers
 from calliope_agent.api.intake import request_id
 from calliope_agent.tokens import Kept
 
@@ -105,11 +105,16 @@ class Edge:
         self._agent = agent
         self._tokens = tokens
         self._routes = [(Route(one.path, _never, methods=[one.method]), one) for one in endpoints]
+        # Most requests are for a handful of fixed paths, which need no pattern.
+        self._fixed: dict[tuple[str, str], Endpoint] = {}
+        for one in endpoints:
+            for method in _methods(one.method) if "{" not in one.path else ():
+                self._fixed.setdefault((method, one.path), one)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = Headers(scope=scope)
+        headers = Headers(scope["headers"])
         exchange = Exchange(self._agent, scope, receive, send, request_id(headers), headers, self._tokens)
         shape = fault.shape_of(scope["path"], headers)
         try:
@@ -139,6 +144,9 @@ class Edge:
         await endpoint.handler(exchange)
 
     def _find(self, scope: Scope) -> tuple[Endpoint | None, Mapping[str, str]]:
+        fixed = self._fixed.get((scope["method"], scope["path"]))
+        if fixed is not None:
+            return fixed, {}
         for route, endpoint in self._routes:
             match, child = route.matches(scope)
             if match is Match.FULL and scope["method"] in _methods(endpoint.method):

@@ -5,61 +5,93 @@ Decisions
    and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers, its pings, its lock between
    pings and the end, and its answer to HEAD stay as they are.
 2. The body is poured, not pulled, so that the task that reads the provider can write to the caller without waking another one.
-3. Two tasks instead of four: the caller's leaving is watched from before the answer's beginning, and at a stop the agent ends its
-   streams itself, with a word (design: `Agent.stop`), where sse-starlette would cut them.
+3. No task of its own instead of four: the caller's leaving is watched from before the answer's beginning, most answers are over
+   before the first ping is due, and at a stop the agent ends its streams itself, with a word (design: `Agent.stop`), where
+   sse-starlette would cut them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
+from calliope_agent.upstream.sse import PING
+
 PING_S = 10
+CACHE_CONTROL = {"cache-control": "no-cache, no-transform"}
 Write = Callable[[bytes], Awaitable[None]]
 
 
 class EventStream(EventSourceResponse):
-    """``pour`` writes whole events, ready for the wire, with what it is given; ``left`` is done when the caller has gone."""
+    """``pour`` writes whole events, ready for the wire, with what it is given, and returns the last ones; ``left`` is done when the
+    caller has gone.
+    """
 
     def __init__(
-        self, pour: Callable[[Write], Awaitable[None]], headers: Mapping[str, str], left: asyncio.Task[None]
+        self, pour: Callable[[Write], Awaitable[bytes]], headers: Mapping[str, str], left: asyncio.Task[None]
     ) -> None:
         super().__init__(
             iter(()),
-            headers=headers,
+            headers=CACHE_CONTROL,
             ping=PING_S,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
             sep="\n",
         )
+        self.raw_headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         self._pour = pour
         self._left = left
+        self._pinging: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        streaming = asyncio.create_task(self._stream_response(send))
-        pinging = asyncio.create_task(self._ping(send))
+        first_ping = asyncio.get_running_loop().call_later(PING_S, self._begin_pings, send)
         try:
-            await asyncio.wait((streaming, pinging, self._left), return_when=asyncio.FIRST_COMPLETED)
+            await self._until_left(self._stream_response(send))
         finally:
             self.active = False
-            pinging.cancel()
-            if not streaming.done():
-                streaming.cancel()
-                await asyncio.wait((streaming,))
-        if not streaming.cancelled():
-            streaming.result()
+            first_ping.cancel()
+            if self._pinging is not None:
+                self._pinging.cancel()
+
+    async def _until_left(self, streaming: Coroutine[None, None, None]) -> None:
+        """In the same task: a second one, and the wait for both, would cost more than all the rest of a short answer."""
+        loop = asyncio.get_running_loop()
+
+        def leave(_: asyncio.Task[None]) -> None:
+            bound.reschedule(loop.time())
+
+        try:
+            async with asyncio.timeout(None) as bound:
+                self._left.add_done_callback(leave)
+                try:
+                    await streaming
+                finally:
+                    self._left.remove_done_callback(leave)
+        except TimeoutError:
+            if not bound.expired():
+                raise
 
     async def _stream_response(self, send: Send) -> None:
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await self._pour(write)
+        last = await self._pour(write)
         async with self._send_lock:
             self.active = False
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _begin_pings(self, send: Send) -> None:
+        self._pinging = asyncio.create_task(self._ping(send))
+
+    async def _ping(self, send: Send) -> None:
+        """Begun when the first ping is due; sse-starlette's own sleeps before each."""
+        async with self._send_lock:
+            if self.active:
+                await send({"type": "http.response.body", "body": PING, "more_body": True})
+        await super()._ping(send)

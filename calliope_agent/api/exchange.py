@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
+from calliope_agent.api.headers import Headers
 from calliope_agent.api.intake import read_body
 from calliope_agent.api.reply import Caller
 from calliope_agent.tokens import Kept

@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from starlette.datastructures import Headers
-
+from calliope_agent.api.headers import Headers
 from calliope_agent.errors import Forbidden, Misdirected, Unauthenticated
 from calliope_agent.secret import Secret
 

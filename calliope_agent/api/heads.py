@@ -12,6 +12,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from calliope_agent.api.outlet import Outlet
+
 MOST_BYTES = 64 << 10
 SECONDS = 20.0
 
@@ -24,7 +26,7 @@ class BoundedHeads(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+        super().connection_made(Outlet(transport, self.loop))  # type: ignore[arg-type]  # what uvicorn uses of one
         self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

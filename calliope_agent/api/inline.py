@@ -20,10 +20,11 @@ from sse_starlette import EventSourceResponse
 
 from calliope_agent import errors
 from calliope_agent.api.completions import ask, guard_loop
+from calliope_agent.api.eventstream import CACHE_CONTROL
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.fault import event
 from calliope_agent.api.intake import call_of
-from calliope_agent.api.reply import STREAM_HEADERS, leaving
+from calliope_agent.api.reply import leaving
 from calliope_agent.completion.record import CacheDecision, Record
 from calliope_agent.completion.wishes import Wishes, wishes_of
 from calliope_agent.inline.request import InlineRequest, Snippet, Source
@@ -126,7 +127,7 @@ async def _send_stream(exchange: Exchange, stream: SuggestionStream, first: str,
             return
         yield frame(msgspec.json.encode(_chunk("", stream.finish, record, shape))) + DONE_FRAME
 
-    headers = {**STREAM_HEADERS, **_headers(stream, record)}
+    headers = {**CACHE_CONTROL, **_headers(stream, record)}
     await exchange.answer(EventSourceResponse(frames(), headers=headers, ping=10, sep="\n", shutdown_grace_period=5))
 
 

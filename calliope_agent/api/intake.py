@@ -9,7 +9,7 @@ Decisions
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +40,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def request_id(headers: Mapping[str, str]) -> str:
     """The caller's own id where it is harmless in logs and headers, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if _ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+    return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
 
 
 async def read_body(receive: Receive, headers: Mapping[str, str], bound: int) -> bytes:

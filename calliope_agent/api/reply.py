@@ -24,8 +24,6 @@ from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import sse
 
-STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -69,7 +67,7 @@ async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], hold
         raise flight.error
     reader.told()
 
-    response = EventStream(_Body(reader).pour, {**STREAM_HEADERS, **headers_of(reader)}, left)
+    response = EventStream(_Body(reader).pour, headers_of(reader), left)
     await response(caller.scope, caller.receive, caller.send)
 
 
@@ -83,11 +81,13 @@ class _Body:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._log = reader.flight.log
         self._numbered = reader.flight.grace_s is not None
         self._last = reader.start
+        self._end = b""
         self._write: Write
 
-    async def pour(self, write: Write) -> None:
+    async def pour(self, write: Write) -> bytes:
         """See `EventStream`."""
         reader, flight, self._write = self._reader, self._reader.flight, write
         shape = fault.shape_of_kind(flight.call.kind)
@@ -96,17 +96,19 @@ class _Body:
         try:
             await reader.pour(self._frames if self._numbered else self._plain_frames)
         except AgentError as exc:
-            await write(fault.event(exc, shape, reader.id))
-            return
-        ending = [sse.comment(note) for note in flight.record.notes]
+            return fault.event(exc, shape, reader.id)
+        ending = [self._end, *(sse.comment(note) for note in flight.record.notes)]
         if shape == "openai" and self._last <= flight.log.next_number:
             ending.append(sse.with_id(sse.DONE_FRAME, self._last) if self._numbered else sse.DONE_FRAME)
-        if ending:
-            await write(b"".join(ending))
+        return b"".join(ending)
 
     async def _plain_frames(self, number: int, frames: list[bytes]) -> None:
         self._last = number + len(frames)
-        await self._write(b"".join(frames))
+        data = b"".join(frames)
+        if self._last == self._log.next_number and self._log.ended and self._log.error is None:
+            self._end = data  # the last frames go out with the end: another write would wake the caller twice
+        else:
+            await self._write(data)
 
     async def _frames(self, number: int, frames: list[bytes]) -> None:
         await self._plain_frames(number, [sse.with_id(frame, each) for each, frame in enumerate(frames, number)])

@@ -54,7 +54,8 @@ class Dispatch:
         flight = Flight(call, record, wishes, keep=key is not None or wishes.outlives_reader)
         if wishes.outlives_reader:
             flight.grace_s = self.settings().resume_grace_s
-        task = self.line.start(flight, plan, self.settings(), router.local())
+        settings = self.settings()
+        task = self.line.start(flight, plan, settings, router.local() if settings.offline == "local" else None)
         self.flights.add(flight, task, key, wishes.idempotency_key)
         return Reader(call.id, flight, record)
 
@@ -83,11 +84,14 @@ class Dispatch:
         return Reader(call.id, flight, record)
 
     async def _key(self, call: Call, target: Target, wishes: Wishes) -> bytes | None:
+        settings = self.settings()
+        if not self.keeper.may_keep(call, wishes, settings):
+            return None
         try:
             key = await self.keys.find(target)
         except errors.UpstreamError:
             return None  # the line finds it missing too, and may fall back
-        return self.keeper.key(call, target, key, wishes, self.settings())
+        return self.keeper.key(call, target, key, wishes, settings)
 
 
 def _landed(call: Call, entry: Entry, record: Record, age_s: int) -> Reader:

@@ -43,9 +43,13 @@ class Keeper:
     now: Callable[[], float]
     writing: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def may_keep(self, call: Call, wishes: Wishes, settings: Settings) -> bool:
+        """Whether this call's answer may be kept, or be one answer with another call's."""
+        return not wishes.no_store and _is_cacheable(call, settings)
+
     def key(self, call: Call, target: Target, key: Key | None, wishes: Wishes, settings: Settings) -> bytes | None:
         """The cache's key of this call at this target; None where nothing may be kept or joined."""
-        if wishes.no_store or not _is_cacheable(call, settings):
+        if not self.may_keep(call, wishes, settings):
             return None
         provider = target.provider
         identity = key.identity if key is not None else ""

@@ -116,7 +116,8 @@ class NativeDoor:
                 proxy=None if place.unix_socket else self._client.proxy(url),
             ) as response:
                 attempt.seen.status = response.status
-                attempt.seen.provider_request_id = self._scrub(_request_id(response.headers) or "") or None
+                told = _request_id(response.headers)
+                attempt.seen.provider_request_id = self._scrub(told) if told else None
                 if response.status != 200:
                     body = await _beginning(response, attempt.limits.idle_s)
                     raise refusal.of_status(response.status, response.headers, body, self._scrub)
