@@ -41,6 +41,7 @@ def rows(found: Figures) -> list[Row]:
         Row("memory, after 40 streams, MiB", found.after_mib, "< 70", found.after_mib["agent"], 70),
         Row("plain request, p50, ms", found.plain_p50_ms, f"+{added_p50:.2f} < +0.7", added_p50, 0.7),
         Row("plain request, p99, ms", found.plain_p99_ms, f"+{added_p99:.2f}"),
+        Row("plain request, asked in turns, p50, ms", found.cold_p50_ms),
         Row("burst, wall per chunk, µs", found.burst_chunk_us, f"+{added_burst:.1f} < +15", added_burst, 15),
         _cpu("CPU per spaced chunk, 1 stream, µs", found.cpu_chunk_us),
         _cpu("CPU per spaced chunk, 8 streams, µs", found.cpu_chunk_8_us),
