@@ -95,7 +95,7 @@ def _role(agent: Agent, router: Router, role: str) -> dict[str, Any]:
 def not_yet(agent: Agent, router: Router, provider: Provider) -> str | None:
     """A model that a setting names plays its role even where nobody could ask it yet."""
     if provider.embedded and agent.local.state.startswith("absent"):
-        return f"The local model is {agent.local.state}. Fetch it once: calliope-agent models pull"
+        return f"The local model is {agent.local.state}. {agent.local.remedy}"
     return None if provider.usable(router.has_key(provider.name)) else f"{provider.title} needs a key first."
 
 

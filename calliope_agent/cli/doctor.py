@@ -24,6 +24,7 @@ from calliope_agent.paths import Paths
 from calliope_agent.provider import need_of
 from calliope_agent.secret import Secret
 from calliope_agent.settings import Loaded, Settings
+from calliope_agent.upstream import weights
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ def _own_origins(place: Paths, found: Settings) -> tuple[str, ...]:
 
 def _look_at_machine(environ: Mapping[str, str], place: Paths, report: Report) -> None:
     if importlib.util.find_spec("xllamacpp") is None:
-        report.notes.append("The local model's engine is not installed: pip install 'calliope-agent[local]'")
+        report.notes.append(f"The local model's engine is not installed. {weights.how_to_install()}")
     report.notes += separation(environ).reasons
     mounts = Path("/proc/self/mounts")
     if mounts.exists():

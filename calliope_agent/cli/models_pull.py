@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not args.quiet or shown.used:
         print(path)
     if importlib.util.find_spec("xllamacpp") is None:
-        print("The engine is still missing. Run: pip install 'calliope-agent[local]'", file=sys.stderr)
+        print(f"The engine is still missing. {weights.how_to_install()}", file=sys.stderr)
     return 0
 
 

@@ -50,6 +50,8 @@ def prepare(home: Path, account: Account | None) -> None:
     try:
         home.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except PermissionError as exc:
+        raise ConfigError(f"The home {home} cannot be used: {exc.strerror}{_whose(home)}") from exc
     except OSError as exc:
         raise ConfigError(
             f"The home {home} cannot be used: {exc.strerror}. Mount a folder there, or set HOME."
@@ -64,6 +66,18 @@ def prepare(home: Path, account: Account | None) -> None:
         raise ConfigError(f"The home {home} cannot be given to {account and account.name}: {exc.strerror}.") from exc
     finally:
         os.close(handle)
+
+
+def _whose(home: Path) -> str:
+    """Why it may not be entered, and the cure. A tmpfs belongs to root, whoever the container starts as."""
+    try:
+        found = home.lstat()
+    except OSError:
+        return ". Mount a folder there, or set HOME."
+    return (
+        f" (it belongs to user id {found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}; this is user id {os.geteuid()}). "
+        "chown it, mount a volume there, or set HOME."
+    )
 
 
 def as_person(account: Account | None, act: Callable[[], None]) -> None:

@@ -29,7 +29,6 @@ from calliope_agent.upstream import local_server, weights
 from calliope_agent.upstream.local_child import Child, NotReady
 
 _ENGINE = "xllamacpp"
-_INSTALL = "Run: pip install 'calliope-agent[local]'"
 _SOCKET_PATH_MAX = 107  # bytes: sun_path of unix(7) less its NUL
 
 
@@ -95,6 +94,13 @@ class LocalModel:
         return f"failed: {self._failure}" if self._failure else "idle"
 
     @property
+    def remedy(self) -> str:
+        """What to do while ``state`` says that something is absent."""
+        if weights.sealed() or importlib.util.find_spec(_ENGINE) is None:
+            return f"{weights.how_to_install()}."
+        return "Fetch it once: calliope-agent models pull"
+
+    @property
     def pid(self) -> int | None:
         """The child's process id while it lives."""
         return self._child.pid if self._child is not None and self._child.alive else None
@@ -152,7 +158,7 @@ class LocalModel:
 
     def _check(self) -> Path:
         if importlib.util.find_spec(_ENGINE) is None:
-            raise LocalModelAbsent(f"The local model's engine is not installed. {_INSTALL}")
+            raise LocalModelAbsent(f"The local model's engine is not installed. {weights.how_to_install()}")
         path = weights.find(self._data_dir, self._model)
         if path is None:
             raise LocalModelAbsent(_absent(self._model, weights.place(self._model, self._data_dir)))
@@ -189,7 +195,7 @@ class LocalModel:
 
     def _refusal(self, exc: NotReady, path: Path) -> UpstreamError:
         if exc.failed == "engine":
-            hint = " Install the system's libgomp1." if "libgomp" in exc.why else f" {_INSTALL}"
+            hint = " Install the system's libgomp1." if "libgomp" in exc.why else f" {weights.how_to_install()}"
             return LocalModelAbsent(f"The local model's engine does not load: {exc.why}.{hint}")
         if exc.failed == "weights":
             return LocalModelAbsent(_broken(self._model, path, exc.why))
@@ -214,6 +220,8 @@ def _socket_dir(runtime_dir: Path) -> str | None:
 
 
 def _absent(model: str, path: Path) -> str:
+    if weights.is_known(model) and weights.sealed():
+        return f"The local model's weights are not here. {weights.how_to_install()}"
     if weights.is_known(model):
         name = "" if model == weights.DEFAULT else f" {model}"
         return f"The local model's weights are not here yet. Run: calliope-agent models pull{name}"

@@ -36,6 +36,11 @@ class LocalModels:
         up = (f"{name}: {state}" for name, state in others if state in ("starting", "running"))
         return "; ".join((self._models[self._configured].state, *up))
 
+    @property
+    def remedy(self) -> str:
+        """See `LocalModel.remedy`; the configured model's."""
+        return self._models[self._configured].remedy
+
     async def start(self, name: str) -> LocalAddress:
         """See `LocalModel.start`. Raises `ModelGone` for a name that is neither configured nor known."""
         if name not in self._models:

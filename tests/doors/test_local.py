@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import venv
 from typing import TYPE_CHECKING
 
 import pytest
 
-from calliope_agent.errors import LocalModelAbsent, Unreachable, UpstreamTimeout
+from calliope_agent.errors import ConfigError, LocalModelAbsent, Unreachable, UpstreamTimeout
 from calliope_agent.upstream import weights
 from calliope_agent.upstream.local import LocalModel, LocalOptions
 from tests.doors.processes import gone, until
@@ -39,6 +40,21 @@ async def test_without_the_engine_the_extra_is_named(tmp_path: Path, monkeypatch
     assert local.state == "absent: no engine"
     with pytest.raises(LocalModelAbsent, match=r"pip install 'calliope-agent\[local\]'"):
         await local.start()
+
+
+async def test_in_an_image_nothing_is_advised_that_cannot_be_done_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = LocalModel(weights.DEFAULT, tmp_path, tmp_path, {})
+    assert local.remedy == "Fetch it once: calliope-agent models pull"
+    (tmp_path / "sbom.cdx.json").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    works = r"keys set NAME\), or build the image with LOCAL_MODEL=true"
+    assert re.search(works, local.remedy)
+    with pytest.raises(LocalModelAbsent, match=works):
+        await local.start()
+    with pytest.raises(ConfigError, match=works):
+        weights.pull(weights.known(weights.DEFAULT), tmp_path, lambda _done, _all: None, {})
 
 
 async def test_an_engine_that_does_not_load_is_told(tmp_path: Path) -> None:

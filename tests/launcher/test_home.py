@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import home, runtime
 from calliope_agent.launcher.home import COMPOSE_HOME
+from calliope_agent.launcher.process import Account
 
 
 def test_the_compose_file_s_mount_is_the_home() -> None:
@@ -45,6 +48,17 @@ def test_a_home_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").symlink_to("elsewhere")
     with pytest.raises(ConfigError, match="cannot be used"):
         home.prepare(tmp_path / "home", None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_home_that_may_not_be_entered_is_told_with_its_owner() -> None:
+    shut = Path(tempfile.mkdtemp())
+    shut.chmod(0o770)
+    try:
+        with pytest.raises(ConfigError, match=r"belongs to user id 0, mode 770; this is user id 61001.*chown it"):
+            home.as_person(Account(61001, 61001, "x", shut), lambda: home.prepare(shut, None))
+    finally:
+        shut.rmdir()
 
 
 def test_a_missing_home_is_made_private(tmp_path: Path) -> None:
