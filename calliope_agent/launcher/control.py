@@ -67,6 +67,7 @@ class Client:
         os.set_inheritable(fd, False)
         self._socket = socket.socket(fileno=fd)
         self._buffer = b""
+        self._early: list[dict[str, Any]] = []
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int | None, asyncio.Future[dict[str, Any]]] = {}
         self._last = 0
@@ -85,11 +86,15 @@ class Client:
             told = json.loads(line)
             if "answer" in told:
                 return dict(told["answer"])
+            self._early.append(told)  # an event: `listen` has somebody to tell it to
 
     async def listen(self, on_event: Callable[[dict[str, Any]], None]) -> None:
         """Until the launcher closes its end."""
         self._socket.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=LINE_LIMIT)
+        for event in self._early:
+            on_event(event)
+        self._early.clear()
         while True:
             *lines, self._buffer = self._buffer.split(b"\n")
             for line in lines:

@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import ide_files
@@ -80,17 +81,20 @@ def find(data_dir: Path) -> IdeInstall | None:
 
 
 def refreshed(data_dir: Path) -> IdeInstall | None:
-    """`find`, with the shipped extensions brought up to date where the folder may be written (in an image it may not)."""
+    """`find`, with the shipped extensions brought up to date where the folder may be written (in an image it may not).
+
+    Waits for nobody: the launcher calls it in its event loop, and who holds the lock brings them up to date as well.
+    """
     found = find(data_dir)
     if found is not None:
-        with contextlib.suppress(OSError), _locked(data_dir / "ide"):
+        with contextlib.suppress(OSError), _locked(data_dir / "ide", fcntl.LOCK_NB):
             sync_extensions(found)
     return found
 
 
 def install(data_dir: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> IdeInstall:
     """Install if needed, and bring the shipped extensions up to date. Raises ConfigError when it cannot be done."""
-    if (found := find(data_dir)) is not None and _synced(found) == ide_files.digest(_shipped()):
+    if (found := find(data_dir)) is not None and _marker(found).get("digest") == ide_files.digest(_shipped()):
         return found
     _architecture()
     try:
@@ -109,11 +113,11 @@ def sync_extensions(install: IdeInstall) -> None:
     """
     wanted, marker = _shipped(), install.vscode / "extensions" / SYNCED
     digest = ide_files.digest(wanted)
-    if _synced(install) == digest:
+    told = _marker(install)
+    if told.get("digest") == digest:
         return
-    old = json.loads(marker.read_text())["names"] if marker.exists() else []
     marker.unlink(missing_ok=True)
-    for name in old:
+    for name in told.get("names", []):
         shutil.rmtree(marker.parent / name, ignore_errors=True)
     for extension in wanted:
         for path, content in extension.files():
@@ -127,9 +131,13 @@ def _shipped() -> tuple[ide_files.Extension, ...]:
     return ide_files.extensions(ide_files.folder())
 
 
-def _synced(install: IdeInstall) -> str:
-    marker = install.vscode / "extensions" / SYNCED
-    return str(json.loads(marker.read_text())["digest"]) if marker.exists() else ""
+def _marker(install: IdeInstall) -> dict[str, Any]:
+    """Which extensions were put in last, under which digest; nothing where that is half written or was never."""
+    try:
+        told = json.loads((install.vscode / "extensions" / SYNCED).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _release() -> str:
@@ -150,10 +158,11 @@ def _architecture() -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    """With LOCK_NB for ``how`` it raises BlockingIOError where it would wait."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | how)
         yield
 
 

@@ -15,6 +15,12 @@ STYLE = (
     "pre{background:#f4f4f5;padding:1rem;overflow:auto;font-size:.85rem}"
     "@media(prefers-color-scheme:dark){body{color:#e8e8ea;background:#18181b}pre{background:#27272a}a{color:#8ab4ff}}"
 )
+# By the launcher's word for the IDE: the title, and whether the page looks again by itself.
+AWAY = {
+    "starting": ("The IDE is starting", True),
+    "restarting": ("The IDE is starting again", True),
+    "running": ("The IDE does not answer yet", True),
+}
 NAMES = {"ide": "IDE", "agent": "AI agent", "jupyter": "Jupyter Server"}
 
 
@@ -42,13 +48,12 @@ def message(title: str, text: str) -> str:
     return page(title, f"<p>{escape(text)}</p>")
 
 
-def ide_away(children: Mapping[str, Mapping[str, Any]], tail: Iterable[str], status_url: str) -> str:
-    """The landing page while the IDE does not answer; ``tail`` is for the owner and may be empty."""
+def ide_away(children: Mapping[str, Mapping[str, Any]], cause: str, tail: Iterable[str], status_url: str) -> str:
+    """The landing page while the IDE does not answer: ``cause`` says how, ``tail`` is for the owner and may be empty."""
     ide = children.get("ide", {})
     status = str(ide.get("status", "not part of this server"))
     lines = "\n".join(tail)
-    starting = status in ("starting", "running", "restarting")
-    title = "The IDE is starting" if starting else "The IDE is not running"
+    title, looks_again = AWAY.get(status, ("The IDE is not running", False))
     rows = "".join(
         f"<tr><th scope=row>{escape(NAMES.get(name, name))}</th><td>{escape(str(child.get('status')))}</td>"
         f"<td>{escape(str(child.get('reason') or ''))}</td></tr>"
@@ -58,8 +63,8 @@ def ide_away(children: Mapping[str, Mapping[str, Any]], tail: Iterable[str], sta
     reason = f"<p>{escape(str(ide.get('reason')))}</p>" if ide.get("reason") else ""
     return page(
         title,
-        f"{reason}<table><caption>Parts of this server</caption><tr><th scope=col>Part</th><th scope=col>State</th>"
-        f"<th scope=col>Why</th></tr>{rows}</table>{log}"
+        f"<p role=status>{escape(cause)}</p>{reason}<table><caption>Parts of this server</caption>"
+        f"<tr><th scope=col>Part</th><th scope=col>State</th><th scope=col>Why</th></tr>{rows}</table>{log}"
         f'<p><a href="{escape(status_url)}">Status as JSON</a></p>',
-        refresh_s=2 if starting else 0,
+        refresh_s=2 if looks_again else 0,
     )

@@ -7,12 +7,14 @@ Decisions
 2. The backend's websocket is opened before ours is accepted, so the subprotocol is the backend's choice and its refusal
    reaches the visitor as an HTTP status.
 3. An answer that breaks off closes the connection: an ended chunked body would look complete.
+4. A VS Code server that takes a request and fails on it says nothing, for ever: see `patience`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,10 +25,10 @@ from tornado import httputil, iostream, web, websocket
 
 from calliope_agent.launcher import headers
 from calliope_agent.launcher.backend import MESSAGE_LIMIT, Backend
+from calliope_agent.launcher.patience import NO_ANSWER, OTHER_S, PAGE_S, Patience
 
 BODY_LIMIT = 1 << 40
 BODY_CHUNKS = 4  # of 64 KiB: how far an upload may run ahead of the backend
-NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Refused(Exception):
@@ -72,9 +74,14 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
     def moved(self, message: str | bytes | None) -> None:
         """Called for each request (None) and each websocket message of the visitor's: activity."""
 
-    async def no_backend(self) -> None:
-        """Answer a request that the backend did not answer."""
-        self.send_error(502)
+    @property
+    def patience_s(self) -> float | None:
+        """How long the backend may be silent before its first word; None leaves the bound to the backend."""
+        return PAGE_S if self.wants_page else OTHER_S
+
+    async def no_backend(self, cause: str) -> None:
+        """Answer a request that the backend did not answer; ``cause`` is a sentence about it."""
+        raise web.HTTPError(502, cause)
 
     def watchers(self) -> tuple[Any, ...]:
         """Coroutines that run as long as a websocket is open."""
@@ -113,6 +120,13 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
             if self.request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.request.headers:
                 self._body = asyncio.Queue(BODY_CHUNKS)
             self._forwarding = asyncio.create_task(self._forward())
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a person waits for the answer: a navigation, what asks for HTML first, or the root."""
+        sent = self.request.headers
+        told = sent.get("Sec-Fetch-Mode") == "navigate" or sent.get("Accept", "").startswith("text/html")
+        return self.request.method in ("GET", "HEAD") and (told or str(self.request.path) == self.prefix)
 
     @property
     def is_websocket(self) -> bool:
@@ -159,25 +173,30 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
                 raise
         except iostream.StreamClosedError:
             pass
-        except NO_ANSWER:
-            await self._broken()
+        except NO_ANSWER as exc:
+            await self._broken(exc)
 
-    async def _broken(self) -> None:
+    async def _broken(self, error: Exception) -> None:
+        cause = Patience(self.patience_s).cause(self.backend.name, error)
+        level = logging.DEBUG if isinstance(error, aiohttp.ClientConnectorError) else logging.WARNING
+        self.log.log(level, "%s %s: %s", self.request.method, self.request.path, cause)
         if not self._headers_written:
             self.clear()
-            await self.no_backend()
+            await self.no_backend(cause)
             return
         connection: Any = self.request.connection
         connection.close()
 
     async def _forward(self) -> None:
-        async with self.backend.session().request(
+        patience = Patience(self.patience_s)
+        asked = self.backend.session().request(
             str(self.request.method),
             self.backend.url(self.target()),
             headers=self.outgoing(),
-            data=self._chunks(self._body) if self._body is not None else None,
+            data=self._chunks(self._body, patience) if self._body is not None else None,
             allow_redirects=False,
-        ) as response:
+        )
+        async with await patience.first_word(asked) as response:
             own = self.get_cookies_set()
             self._headers = httputil.HTTPHeaders()
             self.set_status(response.status, response.reason)
@@ -190,8 +209,8 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
                 await self.flush()
 
     @staticmethod
-    async def _chunks(body: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
-        while (chunk := await body.get()) is not None:
+    async def _chunks(body: asyncio.Queue[bytes | None], patience: Patience) -> AsyncIterator[bytes]:
+        while (chunk := await patience.visitor(body.get())) is not None:
             yield chunk
 
     def target(self) -> str:
@@ -205,18 +224,21 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
 
     async def _upgrade(self, *args: str, **kwargs: str) -> None:
         offered = [word.strip() for word in self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        patience = Patience(OTHER_S)
         sent = [(name, value) for name, value in self.outgoing() if not name.lower().startswith("sec-websocket")]
         try:
-            self._upstream = await self.backend.session().ws_connect(
-                self.backend.url(self.target()),
-                headers=sent,
-                protocols=[word for word in offered if word],
-                max_msg_size=MESSAGE_LIMIT,
+            self._upstream = await patience.first_word(
+                self.backend.session().ws_connect(
+                    self.backend.url(self.target()),
+                    headers=sent,
+                    protocols=[word for word in offered if word],
+                    max_msg_size=MESSAGE_LIMIT,
+                )
             )
         except aiohttp.WSServerHandshakeError as exc:
             raise web.HTTPError(exc.status if exc.status >= 400 else 502, "the backend refuses the websocket") from exc
         except NO_ANSWER as exc:
-            raise web.HTTPError(502, f"the {self.backend.name} does not answer") from exc
+            raise web.HTTPError(502, patience.cause(self.backend.name, exc)) from exc
         self.moved(None)
         try:
             await super().get(*args, **kwargs)

@@ -34,6 +34,7 @@ RESERVED = (
 OLD_PATHS = r"(?:ide|WAIIDE|vscode|waiide)"
 OLD_PORT = 8081
 WRITE_TOKEN = "X-Calliope-Write-Token"  # noqa: S105 - a header's name
+TAIL_S = 2.0
 BROWSER_ONLY = frozenset({"origin", "referer", "host"})
 
 
@@ -100,18 +101,25 @@ class IdeRoot(Door):
     def watchers(self) -> tuple[Any, ...]:
         return (self._watch_login(),) if self.session.under_hub else ()
 
-    async def no_backend(self) -> None:
+    async def no_backend(self, cause: str) -> None:
         who = visitor.of(self.request)
-        tail: list[str] = []
-        if who is not None and who.owner:
-            tail = (await self.session.client.ask({"do": "tail", "name": "ide"})).get("lines", [])[-40:]
+        tail = await self._last_lines() if who is not None and who.owner else []
         self.set_status(503)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", pages.POLICY)
         self.set_header("Retry-After", "2")
         self.set_header("Cache-Control", "no-store")
         children: Mapping[str, Mapping[str, Any]] = self.session.state["children"]
-        self.finish(pages.ide_away(children, tail, f"{self.base_url}api/status"))
+        self.finish(pages.ide_away(children, cause, tail, f"{self.base_url}api/status"))
+
+    async def _last_lines(self) -> list[str]:
+        """Of the IDE's log, from the launcher; none when that does not answer: the page matters more."""
+        try:
+            told = await self.session.client.ask({"do": "tail", "name": "ide"}, TAIL_S)
+        except (ConnectionError, TimeoutError) as exc:
+            self.log.warning("the launcher does not tell the IDE's last lines: %r", exc)
+            return []
+        return list(told.get("lines", []))[-40:]
 
     async def _watch_login(self) -> None:
         """A revoked login ends an open shell too, as late as everything else: when the hub's word is old."""
@@ -174,12 +182,18 @@ class AgentDoor(Door):
             *([(WRITE_TOKEN, self.session.write_token.reveal())] if self._is_page else []),
         ]
 
-    async def no_backend(self) -> None:
+    @property
+    def patience_s(self) -> float | None:
+        """A question to a model may take as long as the operator allows it: that bound is the agent's."""
+        return super().patience_s if self.request.method in SAFE else None
+
+    async def no_backend(self, cause: str) -> None:
         self.set_status(503)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", pages.POLICY.replace("'self'", "'none'"))
         self.set_header("Retry-After", "2")
-        self.finish(pages.message("The AI agent does not answer", "It is starting, or has failed; see /api/status."))
+        told = f"{cause} It is starting, or has failed; see {self.base_url}api/status."
+        self.finish(pages.message("The AI agent does not answer", told))
 
     def _check_page(self) -> None:
         sent = self.request.headers

@@ -122,7 +122,10 @@ class Restart(APIHandler):
         who = visitor.of(self.request)
         if who is None or not (who.admin or (who.owner and session.restart_role == "owner")):
             raise web.HTTPError(403, "only an administrator may restart; WAIIDE_RESTART_ROLE=owner allows the owner")
-        answer = await session.client.ask({"do": "restart"})
+        try:
+            answer = await session.client.ask({"do": "restart"})
+        except (ConnectionError, TimeoutError) as exc:
+            raise web.HTTPError(503, "the launcher does not answer; nothing was restarted as far as is known") from exc
         self.set_status(202)
         self.finish(json.dumps({"status": "restarting", "services": answer.get("restarting", [])}))
 

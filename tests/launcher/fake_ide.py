@@ -48,6 +48,12 @@ async def release(_request: web.Request) -> web.Response:
     return web.Response()
 
 
+async def silent(_request: web.Request) -> web.Response:
+    """Takes the request and says nothing, as VS Code's server does when it fails on one."""
+    await asyncio.Event().wait()
+    return web.Response()
+
+
 async def swallow(request: web.Request) -> web.Response:
     size = 0
     async for chunk in request.content.iter_chunked(1 << 16):
@@ -136,6 +142,7 @@ def main() -> None:
     app.router.add_get("/stream", stream)
     app.router.add_get("/gated", gated)
     app.router.add_post("/release", release)
+    app.router.add_get("/silent", silent)
     app.router.add_post("/swallow", swallow)
     app.router.add_get("/pour", pour)
     app.router.add_get("/small", small)

@@ -24,7 +24,7 @@ async def test_questions_are_answered_and_events_arrive_between_them() -> None:
     listening = await listen(client, server, events)
     answers = await asyncio.gather(*(client.ask({"do": str(number)}) for number in range(5)))
     assert [told["did"] for told in answers] == ["0", "1", "2", "3", "4"]
-    assert [event["for"] for event in events] == ["0", "1", "2", "3", "4"]
+    assert [event["for"] for event in events] == ["hello", "0", "1", "2", "3", "4"]
     replaced = Client(server.open())
     await asyncio.wait_for(listening, 5)
     replaced._socket.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -106,3 +107,23 @@ def test_shipped_extensions_are_built_in_and_follow_their_source(
     assert not (built_in / "acme.greeter").exists()
     assert (built_in / "acme.waver").exists()
     assert (built_in / "git").exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_start_waits_for_no_installation_that_runs(tmp_path: Path) -> None:
+    """The launcher looks in its event loop: waiting there, it would answer nobody, /health included."""
+    install = ide_install.install(tmp_path / "data", with_npm(tmp_path, FAKE_NPM), lambda _: None)
+    with (tmp_path / "data" / "ide" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ide_install.refreshed(tmp_path / "data") == install
+
+
+@pytest.mark.parametrize("text", ["", '{"digest": "1', "[]"])
+def test_a_half_written_list_of_shipped_extensions_is_made_anew(tmp_path: Path, text: str) -> None:
+    environ = with_npm(tmp_path, FAKE_NPM)
+    install = ide_install.install(tmp_path / "data", environ, lambda _: None)
+    marker = install.vscode / "extensions" / ide_install.SYNCED
+    whole = marker.read_text()
+    marker.write_text(text)
+    assert ide_install.refreshed(tmp_path / "data") == install
+    assert marker.read_text() == whole

@@ -55,6 +55,28 @@ def test_no_ide_is_one_clear_line_and_everything_else_works(tmp_path: Path) -> N
         stack.stop()
 
 
+def test_a_launcher_that_does_not_answer_costs_the_page_its_log_only(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"WAIIDE_IDE_COMMAND": "/nonexistent/ide"})
+    stack.start()
+    try:
+        wait_for(lambda: stack.get("api/status").status == 200, "Jupyter")
+        assert b"Last lines" in stack.get("").body
+        assert stack.process is not None
+        guard = stack.process.pid
+        launcher = int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
+        os.kill(launcher, signal.SIGSTOP)
+        try:
+            page = stack.get("")
+        finally:
+            os.kill(launcher, signal.SIGCONT)
+        assert page.status == 503
+        assert b"The IDE does not listen yet" in page.body
+        assert b"Last lines" not in page.body
+        wait_for(lambda: "the launcher does not tell the IDE's last lines" in stack.text(), "the word about it")
+    finally:
+        stack.stop()
+
+
 def test_a_killed_ide_comes_back_and_is_told(stack: Stack) -> None:
     before = ide_pid(stack)
     os.kill(before, signal.SIGKILL)

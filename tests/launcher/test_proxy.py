@@ -101,6 +101,21 @@ def test_a_cut_answer_is_no_whole_one(alone: Stack) -> None:
     assert answer.body == b"0123456789"
 
 
+@pytest.mark.slow
+def test_an_ide_that_says_nothing_gives_a_page_that_looks_again(alone: Stack) -> None:
+    page = alone.get("silent", {"Authorization": f"token {TOKEN}", "Accept": "text/html,*/*"}, limit_s=40)
+    assert page.status == 503
+    assert page.get("Retry-After") == "2"
+    for part in (
+        b"The IDE does not answer yet",
+        b"has said nothing for 15 s",
+        b'http-equiv="refresh"',
+        b"fake IDE starts",
+    ):
+        assert part in page.body
+    assert f"GET {alone.prefix}silent: The IDE took the request and has said nothing for 15 s." in alone.text()
+
+
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "application/json, text/event-stream"])
 async def test_events_come_one_by_one(alone: Stack, accept: str) -> None:
     """The backend sends its second event only after we have told that we have the first."""
