@@ -168,7 +168,7 @@ def test_restart_restarts_the_ide_and_not_jupyter(stack: Stack) -> None:
     answer = stack.ask("POST", "api/restart", body=b"")
     assert answer.status == 202
     assert answer.json() == {"status": "restarting", "services": ["ide"]}
-    wait_for(lambda: stack.get("x").status == 200 and ide_pid(stack) != before, "the new IDE", 10)
+    wait_for(lambda: (told := stack.get("x")).status == 200 and told.json()["pid"] != before, "the new IDE", 10)
     assert stack.get("api/status").json()["started"] == started
 
 
