@@ -11,6 +11,7 @@ import anthropic
 import openai
 import pytest
 
+from tests.passage import until
 from tests.upstream import (
     Framing,
     ScriptedProvider,
@@ -220,9 +221,7 @@ async def test_gates_hold_headers_and_pieces(provider: ScriptedProvider, http: a
     assert not asking.done()
     headers.set()
     async with await asking as response:
-        seen = b""
-        while b'"a"' not in seen:
-            seen += await response.content.readany()
+        await until(response, b'"a"')
         assert provider.requests[0].sent_pieces == 1
         piece.set()
         assert b'"b"' in await response.read()

@@ -16,6 +16,7 @@ import yarl
 
 from calliope_agent.keys.ring import Probe
 from tests.agents import OPENAI_KEY, ServedAgent, chat, pointed_at
+from tests.passage import until
 from tests.upstream import Answer, ScriptedProvider, html, raw, status, text
 
 KEY = "sk-canary-of-the-person-0123456789"
@@ -273,9 +274,7 @@ async def test_a_running_stream_outlives_its_key(bare: ServedAgent, provider: Sc
     provider.script(text("one", "two").hold(gate, before=1))
     body = chat(True, model="mine/scripted-model")
     async with bare.http.post("/v1/chat/completions", json=body) as answer:
-        seen = b""
-        while b"one" not in seen:
-            seen += await answer.content.readany()
+        await until(answer, b"one")
         await ask(bare, "PUT", f"{PROVIDERS}/mine/key", {"key": OTHER})
         await ask(bare, "DELETE", f"{PROVIDERS}/mine/key")
         assert (await bare.post("/v1/chat/completions", body))[0] == 424

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents import ServedAgent, chat, message, pointed_at
+from tests.passage import until
 from tests.upstream import Answer, ScriptedProvider, text
 
 RESUMABLE = {"x-calliope-resumable": "true"}
@@ -57,11 +58,9 @@ async def test_a_running_answer_survives_its_readers_cut(
 ) -> None:
     gate = asyncio.Event()
     provider.script(LONG.hold(gate, 6), LONG)
-    got = b""
     async with agent.http.post(path, json=body, headers=RESUMABLE) as answer:
         stream = answer.headers["x-calliope-stream"]
-        while b"word5" not in got:
-            got += await answer.content.readany()
+        got = await until(answer, b"word5")
     gate.set()
     kept = blocks(got[: got.rindex(b"\n\n")])
     _, rest = await resumed(agent, stream, last_id(kept))

@@ -21,6 +21,7 @@ from calliope_agent.completion.line import Clockwork
 from calliope_agent.secret import Secret
 from calliope_agent.upstream.local import LocalAddress
 from tests.agents import ServedAgent, chat, message
+from tests.passage import until
 from tests.upstream import ScriptedProvider, hang, status, text
 
 CHAT = "/v1/chat/completions"
@@ -142,7 +143,7 @@ async def test_who_leaves_after_the_first_word_ends_the_provider_too(tmp_path: P
         made.one.script(text("Hel", "lo", "never").stall_after(1))
         model = "one/m" if path == CHAT else "a/m"
         async with made.agent.http.post(path, json=body(True, model)) as answer:
-            assert b"Hel" in await _until(answer, b"Hel")
+            assert b"Hel" in await until(answer, b"Hel")
         await made.one.client_gone(0, timeout=20)
         assert made.calls == (1, 0, 0)
 
@@ -177,7 +178,7 @@ async def test_a_stop_ends_streams_with_an_event_and_refuses_new_work(tmp_path: 
         made.one.script(text("Hel", "lo", "never").stall_after(2), hang())
         model = "one/m" if path == CHAT else "a/m"
         async with made.agent.http.post(path, json=body(True, model)) as answer:
-            told = await _until(answer, b"lo")
+            told = await until(answer, b"lo")
             plain = asyncio.create_task(made.agent.post(path, body(False, model)))
             await made.one.arrived(1)
             await made.agent.agent.stop(0.05)
@@ -198,7 +199,7 @@ async def test_a_stream_that_ends_within_the_drain_is_whole(tmp_path: Path) -> N
     async with stage(tmp_path) as made:
         made.one.script(text("Hel", "lo").hold(gate, before=1))
         async with made.agent.http.post(CHAT, json=chat(True, "one/m")) as answer:
-            told = await _until(answer, b"Hel")
+            told = await until(answer, b"Hel")
             stopping = asyncio.create_task(made.agent.agent.stop(60))
             gate.set()
             told += await answer.content.read()
@@ -235,7 +236,7 @@ async def test_sigterm_ends_the_process_with_the_stream_told_why(tmp_path: Path)
                     aiohttp.ClientSession(base_url=url, headers=headers) as http,
                     http.post(CHAT, json=chat(True)) as answer,
                 ):
-                    told = await _until(answer, b"Hel")
+                    told = await until(answer, b"Hel")
                     process.send_signal(signal.SIGTERM)
                     told += await answer.content.read()
                 assert b"server_stopping" in told
@@ -266,7 +267,7 @@ async def test_a_long_healthy_stream_outlives_the_deadline(tmp_path: Path) -> No
     async with stage(tmp_path, CALLIOPE_REQUEST_DEADLINE_S="1", CALLIOPE_FIRST_TOKEN_TIMEOUT_S="1") as made:
         made.one.script(text("Hel", "lo").hold(gate, before=1))
         async with made.agent.http.post(CHAT, json=chat(True, "one/m")) as answer:
-            told = await _until(answer, b"Hel")
+            told = await until(answer, b"Hel")
             asyncio.get_running_loop().call_later(1.5, gate.set)
             told += await answer.content.read()
         assert told.endswith(b"data: [DONE]\n\n")
@@ -540,15 +541,6 @@ async def test_the_answer_of_a_role_says_who_gave_it(tmp_path: Path) -> None:
         record = await made.record(headers)
         assert (record["role"], record["asked"], record["usage"]["total_tokens"]) == ("chat", "chat", 12)
         assert record["ttft_ms"] >= record["overhead_ms"] >= 0
-
-
-async def _until(answer: aiohttp.ClientResponse, wanted: bytes) -> bytes:
-    told = b""
-    while wanted not in told:
-        chunk = await answer.content.readany()
-        assert chunk, told
-        told += chunk
-    return told
 
 
 async def _url_told(lines: asyncio.StreamReader) -> str:

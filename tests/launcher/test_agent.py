@@ -16,13 +16,12 @@ import pytest
 import pytest_asyncio
 
 from tests.launcher.stack import Stack, login, running, terminal_environment, wait_for
-from tests.transcripts import last_id, numbered
+from tests.passage import ACCEPTED, CHAT, Passage
 from tests.upstream import ScriptedProvider, text
 
 LIFE: Any = {"scope": "module", "loop_scope": "module"}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "sk-provider-canary-0123"
-CHAT = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Hello"}], "temperature": 1}
 
 
 @pytest_asyncio.fixture(**LIFE)
@@ -80,30 +79,23 @@ async def test_the_page_opens_in_no_frame(stack: Stack) -> None:
         assert stack.get("calliope/", headers).status == 403
 
 
-@pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "application/json, text/event-stream"])
-async def test_each_chunk_comes_when_it_is_sent(stack: Stack, provider: ScriptedProvider, accept: str) -> None:
-    """The provider sends its second piece only after the first has arrived here."""
-    gate = asyncio.Event()
-    provider.script(text("one", "two").hold(gate, before=1))
+@pytest_asyncio.fixture(**LIFE)
+async def passage(stack: Stack, provider: ScriptedProvider) -> AsyncIterator[Passage]:
     async with stack.session() as session:
-        headers = {"Accept": accept}
-        async with session.post(stack.url("calliope/v1/chat/completions"), json=CHAT, headers=headers) as answer:
-            assert answer.status == 200
-            seen = b""
-            async with asyncio.timeout(10):
-                while b'"one"' not in seen:
-                    seen += await answer.content.readany()
-            assert b'"two"' not in seen
-            gate.set()
-            assert b'"two"' in await answer.content.read()
+        yield Passage(session, stack.url("calliope/"), provider, {})
 
 
-async def test_stop_reaches_the_provider(stack: Stack, provider: ScriptedProvider) -> None:
-    provider.script(text("word").stall_after(1))
-    number = provider.calls
-    async with stack.session() as session, session.post(stack.url("calliope/v1/chat/completions"), json=CHAT) as answer:
-        await answer.content.readany()
-    await provider.client_gone(number, timeout=2)
+@pytest.mark.parametrize("accept", ACCEPTED)
+async def test_each_event_comes_when_it_is_sent(passage: Passage, accept: str) -> None:
+    await passage.brings_each_event_when_it_is_sent(accept)
+
+
+async def test_a_stop_reaches_the_provider(passage: Passage) -> None:
+    await passage.tells_the_provider_of_a_stop()
+
+
+async def test_a_cut_stream_is_resumed(passage: Passage) -> None:
+    await passage.lets_a_cut_stream_be_taken_up_again()
 
 
 async def test_a_running_stream_is_seen_as_activity(stack: Stack, provider: ScriptedProvider) -> None:
@@ -112,7 +104,7 @@ async def test_a_running_stream_is_seen_as_activity(stack: Stack, provider: Scri
     async with aiohttp.ClientSession() as session:
         token = (stack.folder / "run" / "token").read_text().strip()
         url = f"http://127.0.0.1:{stack.agent_port}/v1/chat/completions"
-        async with session.post(url, json=CHAT, headers={"Authorization": f"Bearer {token}"}) as answer:
+        async with session.post(url, json=dict(CHAT), headers={"Authorization": f"Bearer {token}"}) as answer:
             await answer.content.readany()
             moved = lambda: stack.get("api/status").json()["last_activity"] > before  # noqa: E731
             await asyncio.to_thread(wait_for, moved, "activity", 15)
@@ -151,29 +143,6 @@ async def test_a_killed_agent_comes_back_at_the_same_address(stack: Stack) -> No
     assert json.loads(stack.get("calliope/api/health").body)["status"] in ("ready", "degraded")
 
 
-async def test_a_cut_stream_is_resumed_through_the_door(stack: Stack, provider: ScriptedProvider) -> None:
-    words = [f"word{number}" for number in range(6)]
-    gate = asyncio.Event()
-    provider.script(text(*words).hold(gate, before=3), text(*words))
-    chat, resumable = stack.url("calliope/v1/chat/completions"), {"x-calliope-resumable": "true"}
-    calls = provider.calls
-    async with stack.session() as session:
-        got = b""
-        async with session.post(chat, json=CHAT, headers=resumable) as answer:
-            stream = answer.headers["x-calliope-stream"]
-            while b'"word2"' not in got:
-                got += await answer.content.readany()
-        gate.set()
-        kept = numbered(got)
-        where, lost = stack.url(f"calliope/v1/streams/{stream}"), {"last-event-id": last_id(kept)}
-        async with session.get(where, headers=lost) as rest:
-            resumed = numbered(await rest.read())
-        async with session.post(chat, json=CHAT, headers=resumable) as answer:
-            whole = numbered(await answer.read())
-    assert kept + resumed == whole
-    assert provider.calls - calls == 2
-
-
 async def test_a_stop_ends_a_stream_with_a_word_before_jupyter_goes(provider: ScriptedProvider, tmp_path: Path) -> None:
     stack = Stack(tmp_path, {**environment(provider), "CALLIOPE_DRAIN_S": "1"})
     await asyncio.to_thread(stack.start)
@@ -182,7 +151,7 @@ async def test_a_stop_ends_a_stream_with_a_word_before_jupyter_goes(provider: Sc
         await asyncio.to_thread(wait_for, lambda: stack.services()["agent"]["status"] == "running", "the agent")
         provider.script(text("word").stall_after(1))
         async with stack.session() as session:
-            async with session.post(stack.url("calliope/v1/chat/completions"), json=CHAT) as answer:
+            async with session.post(stack.url("calliope/v1/chat/completions"), json=dict(CHAT)) as answer:
                 await answer.content.readany()
                 stopping = asyncio.create_task(asyncio.to_thread(stack.stop, signal.SIGTERM, 9.5))
                 rest = await answer.content.read()
