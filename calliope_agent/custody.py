@@ -1,10 +1,8 @@
-"""Custody of keys in the process: what others of this machine may see of it, and what its children are given.
+"""Custody of keys in the process: what others of this machine may see of it.
 
 **Decisions**
 
-1. Children get an allow-list, not a deny-list: a new provider's variable is then safe on the day it appears. Within the
-   allowed prefixes a name that sounds like a secret is left out all the same.
-2. Whether the person at the terminal could read the operator's keys is decided from uids: of this process, of its
+1. Whether the person at the terminal could read the operator's keys is decided from uids: of this process, of its
    ancestors (whose initial environment held the keys too), and of the mounted files. The launcher says who the person
    is (`PERSON_UID`); without it the person is whoever owns the other processes that can be seen, which in a sidecar
    container is nobody.
@@ -14,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import resource
 import stat
 import sys
@@ -22,29 +19,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from calliope_agent.environment import sounds_secret
 from calliope_agent.errors import ConfigError
 
 PERSON_UID = "CALLIOPE_PERSON_UID"
 REQUIRE = "CALLIOPE_REQUIRE_KEY_SEPARATION"
 _PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
-_SECRET_NAME = re.compile(
-    r"(?i)(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|PRIVATE|_KEY$|_PAT$|_DSN$)"
-)
-_ALLOWED = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "TZ", "LANG", "LANGUAGE", "LC_*", "HOSTNAME",
-    "TMPDIR", "UMASK", "EDITOR", "VISUAL", "PAGER", "LESS", "NO_COLOR", "FORCE_COLOR", "SSH_AUTH_SOCK", "DISPLAY",
-    "DBUS_SESSION_BUS_ADDRESS", "XDG_*", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY",
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PYTHON*", "VIRTUAL_ENV",
-    "CONDA_*", "MAMBA_*", "PIP_*", "UV_*", "NPM_CONFIG_*", "NODE_*", "JAVA_HOME", "R_*", "JULIA_*", "SPARK_*",
-    "HADOOP_*", "LD_LIBRARY_PATH", "CUDA_*", "NVIDIA_*", "NCCL_*", "ROCM_*", "OMP_*", "MKL_*", "OPENBLAS_*",
-    "NUMEXPR_*", "MEM_LIMIT", "MEM_GUARANTEE", "CPU_LIMIT", "CPU_GUARANTEE", "GIT_AUTHOR_*", "GIT_COMMITTER_*",
-    "NB_*", "JUPYTER_*", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_SERVICE_PREFIX",
-    "JUPYTERHUB_BASE_URL", "JUPYTERHUB_PUBLIC_URL", "JUPYTERHUB_PUBLIC_HUB_URL", "LOG_LEVEL", "LOG_FORMAT",
-)  # fmt: skip
-_EXACT = frozenset(name for name in _ALLOWED if "*" not in name)
-_PREFIXES = tuple(name[:-1] for name in _ALLOWED if "*" in name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +69,6 @@ def is_dumpable() -> bool:
     return libc is None or libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
 
 
-def sounds_secret(name: str) -> bool:
-    """Whether a variable of this name is to be hidden by its value."""
-    return _SECRET_NAME.search(name) is not None
-
-
-def allowed_child_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """What a child gets: the allowed part of ``environ``, then ``extra``, which the caller answers for."""
-    kept = {name: value for name, value in environ.items() if _is_allowed(name) and not _carries_a_key(value)}
-    return kept | dict(extra)
-
-
 def separation(environ: Mapping[str, str]) -> SeparationReport:
     """Whether the person at the terminal could read what the operator gave this process."""
     person = _person_uid(environ)
@@ -136,18 +106,6 @@ def _set_undumpable() -> bool:
 
 def _libc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _is_allowed(name: str) -> bool:
-    return (name in _EXACT or name.startswith(_PREFIXES)) and (name == "SSH_AUTH_SOCK" or not _SECRET_NAME.search(name))
-
-
-def _carries_a_key(value: str) -> bool:
-    """An allowed name whose value is a key all the same (somebody's ``PIP_INDEX`` is not; ``NB_X=sk-…`` is)."""
-    return (
-        re.match(r"(sk-|sk_|AIza|gsk_|hf_|xai-|AKIA|ASIA|cal-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{12,}", value)
-        is not None
-    )
 
 
 def _person_uid(environ: Mapping[str, str]) -> int | None:
@@ -188,9 +146,7 @@ def _in_container(environ: Mapping[str, str]) -> bool:
 
 
 def _key_files(environ: Mapping[str, str]) -> list[str]:
-    return [
-        value for name, value in environ.items() if value and name.endswith("_FILE") and _SECRET_NAME.search(name[:-5])
-    ]
+    return [value for name, value in environ.items() if value and name.endswith("_FILE") and sounds_secret(name[:-5])]
 
 
 def _readable_by(path: str, uid: int) -> bool:

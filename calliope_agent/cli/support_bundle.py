@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from calliope_agent import __version__, catalog, custody, paths, tokens
+from calliope_agent import __version__, catalog, environment, paths, tokens
 from calliope_agent.cli import doctor
 from calliope_agent.cli.place import door, loaded
 from calliope_agent.errors import AgentError, ConfigError
@@ -96,7 +96,7 @@ def known_secrets(environ: Mapping[str, str]) -> Redactor:
     """A redactor that knows every secret this command can come by."""
     redactor = Redactor()
     for name, value in environ.items():
-        if value and custody.sounds_secret(name):
+        if value and environment.sounds_secret(name):
             redactor.add(Secret(value))
     try:
         found = loaded(environ)

@@ -15,7 +15,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from calliope_agent.custody import allowed_child_environment
+from calliope_agent import environment
 from calliope_agent.errors import ConfigError
 
 TIMEOUT_S = 10.0
@@ -31,7 +31,7 @@ async def printed(argv: tuple[str, ...], environ: Mapping[str, str], timeout_s: 
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=allowed_child_environment(environ, {}),
+            env=environment.allowed(environ),
             cwd="/",
             start_new_session=True,
             limit=MAX_OUTPUT,

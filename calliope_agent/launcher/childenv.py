@@ -1,7 +1,7 @@
-"""The environments of the children: allow-listed, so that no provider key and no hub token reaches a person's shell.
+"""The environments of the launcher's children: no provider key and no hub token reaches a person's shell.
 
 Decisions
-1. A list of what may pass, not of what may not: nobody can list every name a key may have.
+1. What may pass is `environment`'s to say; here stands who gets more.
 2. The agent alone gets the launcher's whole environment (provider keys live there) minus the hub's.
 3. Operators name further variables in WAIIDE_PASS_ENV (names or ``PREFIX_*``); a name of the hub's is refused even
    there.
@@ -11,22 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from calliope_agent.environment import allowed, matches, may_pass
 from calliope_agent.secret import Secret
 
-PERSONAL = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "COLORTERM", "TMPDIR",
-    "HOSTNAME", "XDG_*", "EDITOR", "VISUAL", "PAGER", "LD_LIBRARY_PATH", "MANPATH", "VIRTUAL_ENV", "CONDA_PREFIX",
-    "CONDA_DEFAULT_ENV",
-    "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "JAVA_HOME", "GOPATH", "CARGO_HOME", "RUSTUP_HOME", "NVM_DIR",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PIP_CERT",
-    "GIT_SSL_CAINFO", "GIT_AUTHOR_*", "GIT_COMMITTER_*", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
-    "NVIDIA_DRIVER_CAPABILITIES", "MEM_LIMIT", "MEM_GUARANTEE", "CPU_LIMIT", "CPU_GUARANTEE", "LOG_LEVEL",
-    "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
-    "JUPYTER_PREFER_ENV_PATH", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_SERVICE_PREFIX",
-)  # fmt: skip
 HUBS_OWN = ("JUPYTERHUB_*", "JPY_*", "JUPYTER_TOKEN", "WAIIDE_CONTROL_FD")
 
 
@@ -40,10 +28,9 @@ class AgentAccess:
 
 def personal(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
     """What the IDE, terminals and notebooks may see of the launcher's environment."""
-    wanted = {name: value for name, value in environ.items() if _matches(name, PERSONAL)}
     asked = tuple(extra)
-    return wanted | {
-        name: value for name, value in environ.items() if _matches(name, asked) and not _matches(name, HUBS_OWN)
+    return allowed(environ) | {
+        name: value for name, value in environ.items() if matches(name, asked) and not matches(name, HUBS_OWN)
     }
 
 
@@ -72,19 +59,15 @@ def with_agent(environ: Mapping[str, str], access: AgentAccess | None) -> dict[s
 
 def for_agent(environ: Mapping[str, str]) -> dict[str, str]:
     """The launcher's own environment without the hub's secrets: the keys are here and nowhere else."""
-    return {n: value for n, value in environ.items() if _matches(n, PERSONAL) or not _matches(n, HUBS_OWN)}
+    return {n: value for n, value in environ.items() if may_pass(n) or not matches(n, HUBS_OWN)}
 
 
 def for_jupyter(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
     """A person's environment plus what single-user Jupyter needs of the hub's; the extension forgets that after use."""
-    return personal(environ, extra) | {name: value for name, value in environ.items() if _matches(name, HUBS_OWN[:2])}
+    return personal(environ, extra) | {name: value for name, value in environ.items() if matches(name, HUBS_OWN[:2])}
 
 
 def _bypass(environ: Mapping[str, str], name: str) -> str:
     """A proxy of the network cannot reach this container's loopback."""
     hosts = [host for host in environ.get(name, "").split(",") if host]
     return ",".join([*hosts, *(host for host in ("127.0.0.1", "localhost") if host not in hosts)])
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
