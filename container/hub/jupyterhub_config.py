@@ -135,7 +135,10 @@ if DOMAIN:
     c.JupyterHub.public_url = f"https://{DOMAIN}/"
     c.JupyterHub.subdomain_host = f"https://{DOMAIN}"
     c.JupyterHub.cookie_host_prefix_enabled = True
-    c.JupyterHub.tornado_settings = {"headers": {"Strict-Transport-Security": "max-age=31536000"}}
+    c.JupyterHub.tornado_settings = {
+        "headers": {"Strict-Transport-Security": "max-age=31536000"},
+        "xsrf_cookie_kwargs": {"secure": True},
+    }
 
 # --- who may enter --------------------------------------------------------------------------------------------------------
 
@@ -173,10 +176,20 @@ c.Authenticator.admin_users = set(filter(None, os.environ.get("WAIIDE_ADMINS", "
 
 IDLE_S = int(os.environ.get("WAIIDE_IDLE_S", "7200"))
 if IDLE_S:
+    # What happens in a server is told to the hub every five minutes only: a shorter limit would cull people at work.
+    told_every_s = max(1, min(300, IDLE_S // 4))
+    c.JupyterHub.last_activity_interval = told_every_s
+    c.DockerSpawner.environment |= {"JUPYTERHUB_ACTIVITY_INTERVAL": str(told_every_s)}
     c.JupyterHub.services = [
         {
             "name": "idle-culler",
-            "command": [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={IDLE_S}", "--cull-every=300"],
+            "command": [
+                sys.executable,
+                "-m",
+                "jupyterhub_idle_culler",
+                f"--timeout={IDLE_S}",
+                f"--cull-every={told_every_s}",
+            ],
         }
     ]
     c.JupyterHub.load_roles = [

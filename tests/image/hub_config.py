@@ -40,7 +40,9 @@ def hook(spawner):
 c.JupyterHub.spawner_class = OnThisMachine
 c.Spawner.pre_spawn_hook = hook
 c.DockerSpawner.network_name = "host"
-c.JupyterHub.bind_url = f"http://127.0.0.1:{told['port']}"
+if told["tls"]:
+    c.JupyterHub.ssl_key, c.JupyterHub.ssl_cert = told["tls"]
+c.JupyterHub.bind_url = f"{'https' if told['tls'] else 'http'}://127.0.0.1:{told['port']}"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{told['hub_port']}"
 c.JupyterHub.hub_ip = "127.0.0.1"
 c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{told['proxy_port']}"

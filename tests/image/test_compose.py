@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.engine import ROOT, Running, free_ports, podman, tool, until
-from tests.image.test_hub import podman_service
+from tests.image.hub import podman_service
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
