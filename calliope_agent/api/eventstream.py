@@ -61,9 +61,11 @@ class EventStream(EventSourceResponse):
     async def _until_left(self, streaming: Coroutine[None, None, None]) -> None:
         """In the same task: a second one, and the wait for both, would cost more than all the rest of a short answer."""
         loop = asyncio.get_running_loop()
+        going_on = True
 
         def leave(_: asyncio.Task[None]) -> None:
-            bound.reschedule(loop.time())
+            if going_on:  # a callback that is due already is not taken back by its removal
+                bound.reschedule(loop.time())
 
         try:
             async with asyncio.timeout(None) as bound:
@@ -71,6 +73,7 @@ class EventStream(EventSourceResponse):
                 try:
                     await streaming
                 finally:
+                    going_on = False
                     self._left.remove_done_callback(leave)
         except TimeoutError:
             if not bound.expired():
@@ -82,9 +85,11 @@ class EventStream(EventSourceResponse):
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         last = await self._pour(write)
-        async with self._send_lock:
-            self.active = False
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+        self.active = False
+        if self._pinging is not None:
+            async with self._send_lock:
+                pass  # a ping that is on its way goes first; without pings the lock would only cost a turn of the loop
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _begin_pings(self, send: Send) -> None:
         self._pinging = asyncio.create_task(self._ping(send))

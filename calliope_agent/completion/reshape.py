@@ -33,7 +33,7 @@ def fitted(entry: Entry, call: Call) -> Entry | None:
     if wants_usage and entry.usage is None:
         return None
     frames = list(entry.frames) if entry.kind == "stream" else _chunk_frames(_decoded(entry), call)
-    told = [item for item in frames if not _is_usage_alone(item)]
+    told = [item for item in frames if b'"usage"' not in item or not _is_usage_alone(item)]
     if wants_usage and len(told) == len(frames):
         return _with_frames(entry, [*frames, _usage_frame(entry, frames)])
     return _with_frames(entry, frames if wants_usage else told)
@@ -62,8 +62,6 @@ def _wants_usage(call: Call) -> bool:
 
 
 def _is_usage_alone(encoded: bytes) -> bool:
-    if b'"usage"' not in encoded:
-        return False
     chunk = msgspec.json.decode(SseParser().feed(encoded)[0].data)
     return chunk.get("choices") == [] and chunk.get("usage") is not None
 

@@ -71,7 +71,7 @@ class NativeDoor:
             await self._expect_stream(response, attempt.limits.idle_s)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
             with Silence(response, attempt.limits.idle_s) as silence:
-                async for part in _parts(response, look, self._wire, attempt.limits.answer_bytes):
+                async for part in _parts(response, look, attempt.limits.answer_bytes):
                     if part.frames:
                         silence.broken()
                         yield part
@@ -165,7 +165,7 @@ class NativeDoor:
         )
 
 
-async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound: int) -> AsyncGenerator[Part]:
+async def _parts(response: aiohttp.ClientResponse, look: Look, bound: int) -> AsyncGenerator[Part]:
     """A part per read, an empty one for a read without an event.
 
     What came before an error in the same read is given out first, as no content: a client that already has the beginning
@@ -179,7 +179,7 @@ async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound
             raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
         frames: list[bytes] = []
         try:
-            content = _look_at(parser.feed(chunk), look, wire, frames)
+            content = _look_at(parser.feed(chunk), look, frames)
         except errors.UpstreamError:
             if frames:
                 yield Part(frames, content=False)
@@ -188,20 +188,22 @@ async def _parts(response: aiohttp.ClientResponse, look: Look, wire: Wire, bound
     if rest := [event for event in parser.flush() if not look.complete]:
         frames = []
         with contextlib.suppress(errors.Malformed):  # half an event is what a cut looks like: `Look.end` says so
-            content = _look_at(rest, look, wire, frames)
+            content = _look_at(rest, look, frames)
             if frames:
                 yield Part(frames, content)
 
 
-def _look_at(events: list[Event], look: Look, wire: Wire, frames: list[bytes]) -> bool:
+def _look_at(events: list[Event], look: Look, frames: list[bytes]) -> bool:
     """Append what the client gets to ``frames``; whether there is content in it. Raises as the look does."""
     content = False
+    see, drop, telling = look.see, See.DROP, See.CONTENT
     for event in events:
-        seen = look.see(event)
-        if seen is See.DROP:
+        seen = see(event)
+        if seen is drop:
             continue
-        content = content or seen is See.CONTENT
-        frames.append(frame(event.data, event.name if wire == "anthropic" or event.name else b""))
+        if seen is telling:
+            content = True
+        frames.append(frame(event.data, event.name))
     return content
 
 

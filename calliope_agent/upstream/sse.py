@@ -14,7 +14,7 @@ Decisions
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from calliope_agent.errors import AnswerTooLarge
 
@@ -25,7 +25,7 @@ DONE_FRAME = b"data: [DONE]\n\n"
 _BOM = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One dispatched event; ``name`` is empty where the provider gave no ``event`` field."""
 
     name: bytes
@@ -66,7 +66,13 @@ class SseParser:
             raise AnswerTooLarge(
                 f"The provider sent one event of more than {self._max} bytes. Ask for a shorter answer."
             )
-        return [event for block in blocks if block and (event := _event(block)) is not None]
+        events: list[Event] = []
+        for block in blocks:
+            if block.startswith(b"data: {") and b"\n" not in block:
+                events.append(Event(b"", block[6:]))
+            elif block and (event := _event(block)) is not None:
+                events.append(event)
+        return events
 
     def flush(self) -> list[Event]:
         """The block that the end of the stream left unfinished, if it holds data."""
@@ -98,8 +104,6 @@ class SseParser:
 
 
 def _event(block: bytes) -> Event | None:
-    if block.startswith(b"data:") and b"\n" not in block:
-        return Event(b"", block[6:] if block.startswith(b"data: ") else block[5:])
     name = b""
     data: list[bytes] = []
     for line in block.split(b"\n"):
