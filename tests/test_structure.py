@@ -29,6 +29,9 @@ LONG = {"errors.py": "one tree of errors, drawn in one place"}
 LINES = 300
 VAGUE = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "core"}
 
+TOP = {"calliope_agent", "providers", "tests", "container", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+TOP |= {"requirements.lock", "Makefile", ".ci", ".gitignore"}
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -100,20 +103,30 @@ def test_nothing_runs_by_itself_when_python_starts() -> None:
     assert running - known == set()
 
 
+def tracked() -> list[str]:
+    """Every file of the repository, from its root."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout
+    names = [name for name in listed.decode().split("\0") if name]
+    if not names:
+        pytest.skip("not a git checkout, so nobody says what belongs to the repository")
+    return names
+
+
+def test_nothing_strange_lies_at_the_top() -> None:
+    assert {name.partition("/")[0] for name in tracked()} == TOP
+
+
 def test_no_registry_is_named() -> None:
     """Which index serves a site is the site's own matter: mirrors differ."""
     # Put together here, so that this file does not hold them itself.
     hosts = [
         ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
     ]
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout.split(b"\0")
-    if not any(tracked):
-        pytest.skip("not a git checkout, so nobody says what belongs to the repository")
     named = [
-        (name.decode(), host)
-        for name in tracked
-        if name and (ROOT / name.decode()).is_file()
+        (name, host)
+        for name in tracked()
+        if (ROOT / name).is_file()
         for host in hosts
-        if host.encode() in (ROOT / name.decode()).read_bytes()
+        if host.encode() in (ROOT / name).read_bytes()
     ]
     assert named == []
