@@ -5,12 +5,15 @@ Decisions
    server's name and the prefix without any hub, so those three alone mean a stand-alone server below a prefix.
 2. The versions spoken to are those that the installed ``jupyterhub`` speaks with: majors 5 and 6. Below 5 the cookies
    and the XSRF rules are others; a later major has not been seen.
+3. With the hub's own TLS (``internal_ssl``) the hub is asked with the certificate that it gave this server, and
+   believed by its own authority. Jupyter does the same by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -33,6 +36,9 @@ class Hub:
     api_url: str = ""
     base_url: str = "/"
     host: str = ""
+    keyfile: str = ""
+    certfile: str = ""
+    client_ca: str = ""
 
     @property
     def present(self) -> bool:
@@ -45,6 +51,17 @@ class Hub:
             return None
         parts = urlsplit(self.service_url)
         return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How to ask the hub, or None for plain HTTP. Raises OSError for certificates that cannot be read."""
+        if urlsplit(self.api_url).scheme != "https":
+            return None
+        context = ssl.create_default_context()
+        if self.client_ca:
+            context.load_verify_locations(self.client_ca)
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile or None)
+        return context
 
     def public(self, path: str) -> str:
         """``hub/…`` below the service prefix → the address of the hub itself."""
@@ -67,6 +84,9 @@ def read(environ: Mapping[str, str]) -> Hub:
         api_url=text("API_URL"),
         base_url=slashed(text("BASE_URL")),
         host=text("HOST"),
+        keyfile=text("SSL_KEYFILE"),
+        certfile=text("SSL_CERTFILE"),
+        client_ca=text("SSL_CLIENT_CA"),
     )
     if hub.present and not _listenable(hub.service_url):
         raise ConfigError(
@@ -83,11 +103,11 @@ def slashed(prefix: str) -> str:
     return f"/{inner}/" if inner else "/"
 
 
-async def version(api_url: str) -> str:
+async def version(api_url: str, tls: ssl.SSLContext | None = None) -> str:
     """Ask the hub, which tells anybody. Raises OSError, and ValueError when no hub answers there."""
     parts = urlsplit(api_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=parts.scheme == "https" or None)
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls)
     try:
         writer.write(f"GET {parts.path or '/'} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")

@@ -169,15 +169,16 @@ class Launcher:
 
     async def _check_hub(self) -> None:
         """Refuse a hub of another age; a hub that is away is waited for by Jupyter itself."""
+        mine = self._place.hub
         try:
             async with asyncio.timeout(HUB_TIMEOUT_S):
-                version = await hub.version(self._place.hub.api_url)
+                version = await hub.version(mine.api_url, mine.tls())
             hub.check_version(version)
         except ConfigError as exc:
             _show("launcher", exc.message)
             self._finish(1)
         except (OSError, ValueError, TimeoutError) as exc:
-            _show("launcher", f"the hub at {self._place.hub.api_url} does not answer yet: {exc}")
+            _show("launcher", f"the hub at {mine.api_url} does not answer yet: {exc}")
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

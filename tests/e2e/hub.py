@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -42,6 +43,10 @@ class Hub:
     command: tuple[str, ...] = (sys.executable, "-m", "calliope_agent", "launch")
     python: str = field(default_factory=lambda: os.environ.get("E2E_HUB_PYTHON", sys.executable))
     """The interpreter that has the hub."""
+    domain: str = ""
+    """Where it is set, each person has a subdomain of it; a name below ``localhost`` is this machine to every browser."""
+    tls: bool = False
+    """Hub, proxy and servers speak TLS with each other, by the hub's own certificates (``internal_ssl``)."""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     admin_password: str = field(default_factory=lambda: secrets.token_urlsafe(33))
     token: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -57,6 +62,7 @@ class Hub:
             "admin_password": self.admin_password, "token": self.token, "runtime": self.runtime.name,
             "environment": {"PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)), **self.environment},
             "servers": {name: dict(more) for name, more in self.servers.items()}, "command": self.command,
+            "subdomain_host": self.url if self.domain else "", "tls": self.tls,
         }  # fmt: skip
         self.log = self.folder / "hub.log"
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "E2E_HUB": json.dumps(told)}
@@ -66,7 +72,8 @@ class Hub:
                 cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=ends_with_us,
             )  # fmt: skip
         self.session = aiohttp.ClientSession(
-            headers={"Authorization": f"token {self.token}"}, timeout=aiohttp.ClientTimeout(total=30)
+            headers={"Authorization": f"token {self.token}", "Host": urlsplit(self.url).netloc},
+            timeout=aiohttp.ClientTimeout(total=30),
         )
         try:
             await self._answers()
@@ -91,7 +98,7 @@ class Hub:
     @property
     def url(self) -> str:
         """Without its last slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.domain or '127.0.0.1'}:{self.port}"
 
     def home(self, user: str) -> Path:
         return self.folder / "home" / user
@@ -101,7 +108,7 @@ class Hub:
 
     async def api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """One call of the REST API as the test's own service: status and JSON (or None)."""
-        async with self.session.request(method, f"{self.url}/hub/api{path}", json=body) as answer:
+        async with self.session.request(method, f"http://127.0.0.1:{self.port}/hub/api{path}", json=body) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith(("{", "[")) else None
 
@@ -116,7 +123,7 @@ class Hub:
             _, model = await self.api("GET", f"/users/{user}")
             found = model["servers"].get(server)
             if found and found["ready"]:
-                return f"{self.url}{found['url']}"
+                return urljoin(self.url, str(found["url"]))
             if found is None or (not found["ready"] and not found["pending"]):
                 break
             await asyncio.sleep(0.2)

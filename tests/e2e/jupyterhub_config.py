@@ -12,10 +12,14 @@ root = Path(told["root"])
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - traitlets puts it there
 
 c.JupyterHub.bind_url = f"http://127.0.0.1:{told['port']}"
-c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{told['hub_port']}"
+inside = "https" if told["tls"] else "http"
+c.JupyterHub.hub_bind_url = f"{inside}://127.0.0.1:{told['hub_port']}"
+c.JupyterHub.subdomain_host = told["subdomain_host"]
+c.JupyterHub.internal_ssl = told["tls"]
+c.JupyterHub.internal_certs_location = f"{root}/certificates"
 c.JupyterHub.db_url = f"sqlite:///{root}/hub.sqlite"
 c.JupyterHub.cookie_secret_file = f"{root}/cookie_secret"
-c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{told['proxy_port']}"
+c.ConfigurableHTTPProxy.api_url = f"{inside}://127.0.0.1:{told['proxy_port']}"
 c.ConfigurableHTTPProxy.command = told["proxy_command"]
 c.ConfigurableHTTPProxy.pid_file = f"{root}/proxy.pid"
 c.ConfigurableHTTPProxy.auth_token = told["proxy_token"]
@@ -37,6 +41,7 @@ c.JupyterHub.load_roles = [
     },
 ]
 c.JupyterHub.last_activity_interval = 5
+c.JupyterHub.redirect_to_server = False  # a login starts nothing that no test asked for
 
 
 c.JupyterHub.spawner_class = "simple"

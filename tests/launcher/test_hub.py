@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,16 @@ async def test_the_hub_s_version_is_read_from_its_answer(head: bytes, found: str
         else:
             with pytest.raises(ValueError, match="what answers there"):
                 await hub.version(url)
+
+
+def test_the_hub_is_asked_with_its_own_certificates(tmp_path: Path) -> None:
+    """That they do is shown with a real hub, in tests/e2e/test_hub_kinds.py."""
+    assert hub.read(SPAWNED).tls() is None
+    api = {**SPAWNED, "JUPYTERHUB_API_URL": "https://127.0.0.1:18002/hub/api"}
+    assert hub.read(api).tls() is not None
+    for name in ("SSL_CLIENT_CA", "SSL_CERTFILE"):
+        with pytest.raises(OSError, match="No such file"):
+            hub.read({**api, f"JUPYTERHUB_{name}": str(tmp_path / "missing.pem")}).tls()
 
 
 def test_port_wins_over_jupyterhub_port() -> None:
