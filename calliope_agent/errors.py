@@ -9,6 +9,7 @@
     ├── UnknownModel 404          lists near names
     ├── NotFound 404              no such stream, request, provider
     ├── MethodNotAllowed 405
+    ├── BodyTooSlow 408           a caller that stopped in the middle of its request
     ├── Conflict 409              what is there does not allow the change: set elsewhere, or to be mended first
     ├── Superseded 409            a newer keystroke took this one's place
     ├── BodyTooLarge 413
@@ -103,6 +104,13 @@ class MethodNotAllowed(AgentError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class BodyTooSlow(AgentError):
+    """The request's body did not arrive in time; its connection is closed (RFC 9110 §15.5.9)."""
+
+    status = 408
+    code = "body_too_slow"
 
 
 class Conflict(AgentError):

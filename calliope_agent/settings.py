@@ -127,6 +127,9 @@ class Settings:
     inline_budget_s: float = setting(
         "CALLIOPE_INLINE_BUDGET_S", 2.0, parse.seconds, "latency budget of an inline suggestion"
     )
+    body_timeout_s: float = setting(
+        "CALLIOPE_BODY_TIMEOUT_S", 60.0, parse.seconds, "silence of a caller in the middle of a request's body"
+    )
     max_body_mb: int = setting("CALLIOPE_MAX_BODY_MB", 32, parse.count, "bound on a request's body, in MB")
     max_answer_mb: int = setting("CALLIOPE_MAX_ANSWER_MB", 64, parse.count, "bound on one answer, in MB")
     local_model: str = setting(

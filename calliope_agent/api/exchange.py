@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
 from calliope_agent.api.headers import Headers
-from calliope_agent.api.intake import read_body
+from calliope_agent.api.intake import BodyBounds, read_body
 from calliope_agent.api.reply import Caller
 from calliope_agent.tokens import Kept
 
@@ -49,7 +49,9 @@ class Exchange:
 
     async def body(self) -> bytes:
         """Raises as `read_body` does."""
-        return await read_body(self.receive, self.headers, self.agent.settings.max_body_mb << 20)
+        given = self.agent.settings
+        bounds = BodyBounds(given.max_body_mb << 20, given.body_timeout_s, given.request_deadline_s)
+        return await read_body(self.receive, self.headers, bounds)
 
     async def json(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Answer with a value as JSON."""

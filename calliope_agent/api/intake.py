@@ -4,14 +4,16 @@ Decisions
 1. A request names a configured provider, never an address or a key (LiteLLM PYSEC-2026-4070, Portkey CVE-2025-66405). Only the places
    where SDKs and LiteLLM's clients put such fields are looked at; messages, input, tools and schemas are the person's data.
 2. Unknown fields pass: a strict schema broke Claude Code more than once (9router#1468).
+3. A body is bounded in time twice: by the caller's silence, and as a whole, since a byte a minute is no silence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.types import Receive
@@ -43,30 +45,55 @@ def request_id(headers: Mapping[str, str]) -> str:
     return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], bound: int) -> bytes:
-    """Raises `UnsupportedMediaType`, `BodyTooLarge`; a caller that goes away in the middle is `InvalidRequest`."""
+class BodyBounds(NamedTuple):
+    """``silence_s`` from one piece to the next, ``whole_s`` for all of them."""
+
+    size: int
+    silence_s: float
+    whole_s: float
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], bounds: BodyBounds) -> bytes:
+    """Raises `UnsupportedMediaType`, `BodyTooLarge`, `BodyTooSlow`; a caller that goes away in the middle is `InvalidRequest`."""
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise errors.UnsupportedMediaType("The body must be JSON. Send it with content-type: application/json.")
-    too_large = errors.BodyTooLarge(
-        f"The body is larger than {bound >> 20} MB. Shorten it or raise CALLIOPE_MAX_BODY_MB."
-    )
     declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > bound:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise errors.InvalidRequest("The connection ended before the body did.")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > bound:
-            raise too_large
-        chunks.append(chunk)
-        if not message.get("more_body", False):
+    if declared.isdigit() and int(declared) > bounds.size:
+        raise _too_large(bounds)
+    now = asyncio.get_running_loop().time
+    last = now() + bounds.whole_s
+    try:
+        async with asyncio.timeout(min(bounds.silence_s, bounds.whole_s)) as waiting:
+            chunks: list[bytes] = []
+            size, more = 0, True
+            while more:
+                chunk, more = await _piece(receive)
+                size += len(chunk)
+                if size > bounds.size:
+                    raise _too_large(bounds)
+                chunks.append(chunk)
+                if more:
+                    waiting.reschedule(min(now() + bounds.silence_s, last))
             return b"".join(chunks)
+    except TimeoutError as exc:
+        raise errors.BodyTooSlow(
+            "The request's body did not arrive in time. Send it again in one go.", headers={"connection": "close"}
+        ) from exc
+
+
+async def _piece(receive: Receive) -> tuple[bytes, bool]:
+    """The next bytes, and whether more will come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise errors.InvalidRequest("The connection ended before the body did.")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(bounds: BodyBounds) -> errors.BodyTooLarge:
+    return errors.BodyTooLarge(
+        f"The body is larger than {bounds.size >> 20} MB. Shorten it or raise CALLIOPE_MAX_BODY_MB."
+    )
 
 
 def parse_body(body: bytes) -> dict[str, msgspec.Raw]:

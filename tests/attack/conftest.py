@@ -29,10 +29,12 @@ async def connected(agent: ServedAgent) -> tuple[asyncio.StreamReader, asyncio.S
     return await asyncio.open_connection(host, int(port))
 
 
-async def said(agent: ServedAgent, request: bytes) -> bytes:
-    """Everything the agent answers to these bytes until it closes."""
+async def said(agent: ServedAgent, *pieces: bytes, every: float = 0) -> bytes:
+    """Everything the agent answers to these bytes until it closes; they are sent ``every`` so many seconds."""
     reader, writer = await connected(agent)
-    writer.write(request)
+    for number, piece in enumerate(pieces):
+        await asyncio.sleep(every if number else 0)
+        writer.write(piece)
     try:
         async with asyncio.timeout(10):
             return await reader.read()

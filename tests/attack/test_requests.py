@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.agents import ServedAgent, chat
+from tests.agents import ServedAgent, chat, pointed_at
 from tests.attack.conftest import connected, said, status_of
 from tests.upstream import ScriptedProvider
 
@@ -183,3 +184,48 @@ async def test_two_requests_of_one_id_stay_two(agent: ServedAgent, provider: Scr
             assert b"Hello" in await answer.read()
     _, told = await agent.get("/v1/requests")
     assert [record["id"] for record in told["data"]] == ["same", "same"]
+
+
+def posting(agent: ServedAgent, path: str, framing: str) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer {agent.token}\r\n"
+        f"content-type: application/json\r\n{framing}\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/chat/completions", "invalid_request_error"), ("/v1/messages", "timeout_error")]
+)
+@pytest.mark.parametrize(
+    ("framing", "begun"),
+    [("content-length: 100", b""), ("content-length: 100", b"{"), ("transfer-encoding: chunked", b"1\r\n{\r\n")],
+)
+async def test_a_body_that_does_not_arrive_holds_nothing_for_long(
+    provider: ScriptedProvider, tmp_path: Path, path: str, kind: str, framing: str, begun: bytes
+) -> None:
+    async with ServedAgent(tmp_path, pointed_at(provider, CALLIOPE_BODY_TIMEOUT_S="0.3")) as agent:
+        answer = await said(agent, posting(agent, path, framing) + begun)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert status_of(answer) == 408
+    assert b"connection: close" in head
+    assert (told["error"]["code"], told["error"]["type"]) == ("body_too_slow", kind)
+    assert ("request_id" in told) is (path == "/v1/messages")
+
+
+async def test_a_byte_now_and_then_is_no_way_to_hold_a_request(provider: ScriptedProvider, tmp_path: Path) -> None:
+    limits = {"CALLIOPE_BODY_TIMEOUT_S": "20", "CALLIOPE_REQUEST_DEADLINE_S": "1"}
+    async with ServedAgent(tmp_path, pointed_at(provider, **limits)) as agent:
+        answer = await said(
+            agent, posting(agent, "/v1/chat/completions", "content-length: 100"), *[b"{"] * 9, every=0.1
+        )
+    assert status_of(answer) == 408
+
+
+async def test_a_body_that_comes_slowly_but_comes_is_served(provider: ScriptedProvider, tmp_path: Path) -> None:
+    body = json.dumps(chat(model="openai/gpt-4o")).encode()
+    quarters = [body[at : at + len(body) // 3] for at in range(0, len(body), len(body) // 3)]
+    async with ServedAgent(tmp_path, pointed_at(provider, CALLIOPE_BODY_TIMEOUT_S="1.5")) as agent:
+        head = posting(agent, "/v1/chat/completions", f"content-length: {len(body)}\r\nconnection: close")
+        answer = await said(agent, head, *quarters, every=0.6)
+    assert status_of(answer) == 200
