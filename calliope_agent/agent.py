@@ -3,13 +3,11 @@
 Decisions
 1. Files are looked at when a request comes, at most twice a second: a change counts for the next request, and an idle agent does
    nothing. Running requests keep the catalog they began with.
-2. A key's presence is a snapshot per refresh, since roles are chosen without waiting; the key itself is looked up per attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import random
 import secrets
@@ -18,9 +16,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from calliope_agent import catalog as catalogs
-from calliope_agent import errors, settings, tomlfile
-from calliope_agent.catalog import Catalog, Sources, Target
+from calliope_agent import errors
+from calliope_agent.catalog import Catalog, Target
 from calliope_agent.completion.breaker import Breaker
 from calliope_agent.completion.cache import Cache, open_cache
 from calliope_agent.completion.dispatch import Dispatch
@@ -34,19 +31,20 @@ from calliope_agent.completion.reader import Reader
 from calliope_agent.completion.record import Record, Records
 from calliope_agent.completion.route import Router
 from calliope_agent.completion.wishes import Wishes
+from calliope_agent.configuration import Configuration
 from calliope_agent.inline.ask import Asker
 from calliope_agent.inline.lane import Lane
 from calliope_agent.keys import Key, KeyStore, UserKeys
-from calliope_agent.model import Prices
 from calliope_agent.paths import Paths
 from calliope_agent.provider import Provider, need_of
 from calliope_agent.redact import Redactor
 from calliope_agent.settings import Loaded, Settings
+from calliope_agent.stored_keys import StoredKeys
 from calliope_agent.upstream import check as checks
-from calliope_agent.upstream.attempt import Attempt, Call, Door, Seen
+from calliope_agent.upstream.attempt import Attempt, Call, Seen
 from calliope_agent.upstream.check import Verdict
 from calliope_agent.upstream.local_models import LocalModels
-from calliope_agent.upstream.place import Place
+from calliope_agent.upstream.ways import Ways
 
 if TYPE_CHECKING:
     from calliope_agent.upstream.doors import Doors
@@ -68,7 +66,6 @@ class Agent:
         own_origins: tuple[str, ...] = (),
     ) -> None:
         self.environ = environ
-        self.loaded = loaded
         self.paths = paths
         self.hop = secrets.token_hex(8)
         self.redactor = Redactor()
@@ -79,45 +76,54 @@ class Agent:
             environ, paths.config, _policy(loaded.settings), loaded.settings.keys_passphrase, self.redactor
         )
         self.records = Records()
-        self.ledger = Ledger(lambda: datetime.now(UTC), self._prices)
+        self.configuration = Configuration(environ, loaded, paths, self.keys, own_origins)
+        self.ledger = Ledger(lambda: datetime.now(UTC), self.configuration.prices)
         self.metrics = Metrics()
         self.flights = Flights(loaded.settings.resume_grace_s)
         self.stopping = False
-        self.local = LocalModels(loaded.settings.local_model, paths.data, paths.runtime, environ)
-        self.own_origins = own_origins
-        self._sources = Sources(
-            shipped=catalogs.shipped_dir(),
-            operator=loaded.settings.providers_dir,
-            person=paths.config / "providers.d",
-            config=paths.config_file,
-        )
-        self._doors: Doors | None = None
+        local = LocalModels(loaded.settings.local_model, paths.data, paths.runtime, environ)
+        self.ways = Ways(environ, local, self.redactor.scrub, self.hop)
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self.breaker = Breaker(self._now)
         self.keeper = Keeper(_cache(loaded.settings, paths), time.time)
         clockwork = Clockwork(self._now, asyncio.sleep, random.random)
         keys = StoredKeys(self.keys)
-        self.line = Line(self._door_for, keys, self._landed, self.breaker, clockwork)
+        self.line = Line(self.ways.door_for, keys, self._landed, self.breaker, clockwork)
         self.dispatch = Dispatch(self.line, self.flights, self.keeper, keys, lambda: self.settings)
         self.lane = Lane(Asker(self.fly, self._inline_target), clock=self._now, sleep=asyncio.sleep)
-        self._stamp: object = None
+        self._followed = loaded.settings
         self._looked_at = float("-inf")
         self._refreshing = asyncio.Lock()
-        self._present: dict[str, bool] = {}
-        self.catalog: Catalog
-        self.router: Router
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.configuration.loaded
 
     @property
     def settings(self) -> Settings:
-        return self.loaded.settings
+        return self.configuration.loaded.settings
+
+    @property
+    def catalog(self) -> Catalog:
+        """There from the first `refresh` on, like the next two."""
+        return self.configuration.catalog
+
+    @property
+    def router(self) -> Router:
+        return self.configuration.router
 
     @property
     def doors(self) -> Doors:
-        """There from the first `refresh` on."""
-        if self._doors is None:
-            raise RuntimeError("refresh() comes first")
-        return self._doors
+        return self.ways.doors
+
+    @property
+    def local(self) -> LocalModels:
+        return self.ways.local
+
+    @property
+    def own_origins(self) -> tuple[str, ...]:
+        return self.configuration.own_origins
 
     async def refresh(self, *, now: bool = False) -> Router:
         """The router of this moment: files and keys looked at again when half a second is over, or ``now``."""
@@ -164,7 +170,7 @@ class Agent:
             return Verdict("no_key", exc.message)
         call = checks.question(f"check_{secrets.token_hex(8)}", target)
         attempt = Attempt(call, target, key.value if key else None, limits_of(target, router.settings))
-        return await checks.check(attempt, self.doors.native[attempt.call.wire], self._door_for)
+        return await checks.check(attempt, self.doors.native[attempt.call.wire], self.ways.door_for)
 
     def changed(self, provider: str) -> None:
         """Forget what was learnt about a provider whose key or address is another one now."""
@@ -183,44 +189,17 @@ class Agent:
 
     async def close(self) -> None:
         await self.lane.aclose()
-        await self.local.stop()
-        if self._doors is not None:
-            await self._doors.close()
+        await self.ways.close()
         await self.keeper.close()
 
     async def _refresh(self) -> None:
-        if self._doors is None:
-            doors = await asyncio.to_thread(importlib.import_module, "calliope_agent.upstream.doors")
-            self._doors = doors.open_doors(self.environ, self._place, self.redactor.scrub, self.hop)
-        stamp = await asyncio.to_thread(catalogs.stamp, self._sources)
-        if stamp != self._stamp:
-            before = self.settings
-            await asyncio.to_thread(self._reload)
-            self._stamp = stamp
+        await self.ways.open()
+        changed = await self.configuration.look()
+        if self._followed is not self.settings:
+            before, self._followed = self._followed, self.settings
             await self._follow(before)
-        present = {
-            provider.name: await self.keys.find(need_of(provider)) is not None for provider in self.catalog.providers
-        }
-        if present != self._present or not hasattr(self, "router") or self.router.catalog is not self.catalog:
-            for name in {name for name, there in present.items() if self._present.get(name, there) != there}:
-                self.changed(name)
-            self._present = present
-            self.router = Router(self.catalog, self.settings, lambda name: present.get(name, False))
-
-    def _reload(self) -> None:
-        """Read config.toml and every provider's file again; what is broken keeps its last good state and is logged once."""
-        try:
-            file = tomlfile.read(self.paths.config_file) if self.paths.config_file.exists() else None
-            self.loaded = settings.load(self.environ, file, self.loaded.flags)
-        except errors.ConfigError as exc:
-            log.warning("%s", exc.message)
-        known = set(self.catalog.problems) if hasattr(self, "catalog") else set()
-        previous = self.catalog if hasattr(self, "catalog") else None
-        environ = {**self.environ, **_named_local_model(self.loaded)}
-        self.catalog = catalogs.load(self._sources, environ, own_origins=self.own_origins, previous=previous)
-        for problem in (*self.loaded.problems, *self.catalog.problems):
-            if problem not in known:
-                log.warning("%s", problem)
+        for name in changed:
+            self.changed(name)
 
     def _inline_target(self) -> str | None:
         target = self.router.roles().get("inline")
@@ -230,12 +209,6 @@ class Agent:
         self.metrics.ended(record)
         if record.kind != "inline":  # a suggestion spends nothing itself: the call it made has a record of its own
             self.ledger.ended(record)
-
-    def _prices(self, target: str) -> Prices | None:
-        name, _, model = target.partition("/")
-        provider = self.catalog.provider(name)
-        known = provider.models if provider is not None else ()
-        return next((one.prices for one in known if model in (one.name, *one.aliases)), None)
 
     async def _follow(self, before: Settings) -> None:
         """What was built from settings that are now others is built anew."""
@@ -248,44 +221,6 @@ class Agent:
 
     def _landed(self, flight: Flight, target: Target, key: Key | None, seen: Seen) -> None:
         self.dispatch.keep(flight, target, key, seen)
-
-    def _door_for(self, call: Call, target: Target) -> Door:
-        provider = target.provider
-        native = provider.wire == call.wire and (call.kind == "fim" or call.kind in provider.offers)
-        return self.doors.of(provider.wire if native else "litellm")
-
-    async def _place(self, attempt: Attempt) -> Place:
-        provider = attempt.target.provider
-        if provider.embedded:
-            address = await self.local.start(attempt.target.model.name)
-            return Place(address.base_url, address.unix_socket, address.api_key)
-        if provider.base_url is None and provider.wire != "litellm":
-            raise errors.Unreachable(f"{provider.title} {provider.missing}.")
-        return Place(provider.base_url or "")
-
-
-class StoredKeys:
-    """The key store, asked by target."""
-
-    def __init__(self, store: KeyStore) -> None:
-        self._store = store
-
-    async def find(self, target: Target) -> Key | None:
-        """Raises `KeyMissing`, with every reason, where the provider needs a key and there is none."""
-        need = need_of(target.provider)
-        key = await self._store.find(need)
-        if key is None and target.provider.key_required and not target.provider.credentials:
-            return await self._store.require(need)
-        return key
-
-    def rejected(self, target: Target) -> None:
-        self._store.rejected(need_of(target.provider))
-
-
-def _named_local_model(loaded: Loaded) -> dict[str, str]:
-    """A local model chosen in config.toml counts for the catalog like the variable, which is all that it reads."""
-    chosen = loaded.origins["local_model"].kind != "default"
-    return {"CALLIOPE_LOCAL_MODEL": loaded.settings.local_model} if chosen else {}
 
 
 def _cache(given: Settings, paths: Paths) -> Cache:

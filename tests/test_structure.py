@@ -18,6 +18,7 @@ LEVELS = (
     ("upstream",),
     ("completion",),
     ("inline",),
+    ("configuration",),
     ("agent",),
     ("api", "launcher", "tokens"),
     ("server",),
