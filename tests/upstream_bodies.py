@@ -87,7 +87,7 @@ def message_object(answer: Answer, call: Call, content: list[dict[str, Any]], st
     return {**head, "content": content, "stop_reason": stop, "stop_sequence": None, "usage": spent}
 
 
-def response_object(answer: Answer, call: Call, state: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+def response_object(answer: Answer, call: Call, state: str | None, output: list[dict[str, Any]]) -> dict[str, Any]:
     head = {"id": "resp_scripted", "object": "response", "created_at": CREATED, "model": answer.model or call.model}
     return {**head, "status": state, "output": output, "usage": usage(answer, call)}
 
@@ -176,7 +176,7 @@ def _object(arguments: str) -> Any:
 
 def _responses(answer: Answer, call: Call) -> dict[str, Any]:
     state = "incomplete" if answer.finish == "length" else "completed"
-    return response_object(answer, call, state, output_items(answer.pieces))
+    return response_object(answer, call, state if answer.finishes else None, output_items(answer.pieces))
 
 
 def _embeddings(answer: Answer, call: Call) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FINISHES = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
+FINISHES = {
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "completed": "stop",
+    "incomplete": "length",
+}
 
 
 @dataclass
@@ -36,12 +43,12 @@ def read(client: str, *, stream: bool, status: int, headers: Mapping[str, str], 
         _failure(reading, client)
     elif not stream:
         _expect(reading, headers["content-type"] == "application/json", "a plain answer is JSON")
-        (_plain_chat if client == "chat" else _plain_message)(reading, json.loads(raw))
+        _PLAIN[client](reading, json.loads(raw))
     else:
         _expect(reading, headers["content-type"].startswith("text/event-stream"), "a stream is SSE")
         _expect(reading, headers.get("x-accel-buffering") == "no", "no proxy may hold the stream back")
         _expect(reading, headers.get("cache-control") == "no-cache, no-transform", "no proxy may rewrite the stream")
-        (_chat_stream if client == "chat" else _message_stream)(reading, list(_events(raw)))
+        _STREAMS[client](reading, list(_events(raw)))
     reading.flagged = "arguments_incomplete" in (headers.get("x-calliope-note", "") + raw)
     return reading
 
@@ -104,8 +111,8 @@ def _chat_stream(reading: Reading, events: list[tuple[str, str]]) -> None:
 
 
 def _chat_choice(reading: Reading, choice: dict[str, Any], calls: dict[int, list[str]]) -> None:
-    delta = choice["delta"]
-    reading.said += delta.get("content") or ""
+    delta = choice.get("delta") or {}
+    reading.said += delta.get("content") or choice.get("text") or ""
     for call in delta.get("tool_calls") or []:
         parts = calls.setdefault(call["index"], [])
         parts += [text for key in ("name", "arguments") if (text := call["function"].get(key))]
@@ -144,9 +151,27 @@ def _message_event(reading: Reading, event: dict[str, Any], calls: dict[int, lis
         reading.finish = FINISHES.get(delta["stop_reason"], delta["stop_reason"])
 
 
+def _response_stream(reading: Reading, events: list[tuple[str, str]]) -> None:
+    ends = []
+    for at, (name, data) in enumerate(events):
+        event = json.loads(data)
+        _expect(reading, event["type"] == name, "an event's name is its type")
+        if name == "error":
+            reading.code, reading.message = event["code"], event["message"]
+            _expect(reading, set(event) == {"type", "code", "message", "param"}, "an error event is flat")
+            _expect(reading, at == len(events) - 1, "an error event is the last one")
+        if name == "response.output_text.delta":
+            reading.said += event["delta"]
+        if name in ("response.completed", "response.incomplete"):
+            ends.append(at)
+            reading.finish = FINISHES[event["response"]["status"]]
+    whole = reading.code is None
+    _expect(reading, ends == ([len(events) - 1] if whole else []), "its end ends whole streams, and only those")
+
+
 def _plain_chat(reading: Reading, answer: dict[str, Any]) -> None:
     (choice,) = answer["choices"]
-    message = choice["message"]
+    message = choice.get("message") or {"content": choice["text"]}
     calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or []]
     reading.said = (message.get("content") or "") + "".join(f"{name}({arguments})" for name, arguments in calls)
     reading.finish = choice["finish_reason"]
@@ -159,3 +184,23 @@ def _plain_message(reading: Reading, answer: dict[str, Any]) -> None:
         elif block["type"] == "tool_use":
             reading.said += f"{block['name']}({json.dumps(block['input'])})"
     reading.finish = FINISHES.get(answer["stop_reason"], answer["stop_reason"])
+
+
+def _plain_response(reading: Reading, answer: dict[str, Any]) -> None:
+    parts = [part for item in answer["output"] if item["type"] == "message" for part in item["content"]]
+    reading.said = "".join(part["text"] for part in parts)
+    reading.finish = FINISHES[answer["status"]]
+
+
+_PLAIN = {
+    "chat": _plain_chat,
+    "completions": _plain_chat,
+    "messages": _plain_message,
+    "responses": _plain_response,
+}
+_STREAMS = {
+    "chat": _chat_stream,
+    "completions": _chat_stream,
+    "messages": _message_stream,
+    "responses": _response_stream,
+}

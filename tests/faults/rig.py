@@ -21,7 +21,7 @@ from calliope_agent.completion.line import Clockwork
 from tests.agents import ServedAgent
 from tests.faults.outcomes import RESCUED, Outcome
 from tests.faults.reading import Reading, read
-from tests.faults.rows import MANY, ROWS, Case, Row
+from tests.faults.rows import MANY, Case, Row, rows_of
 from tests.faults.ways import KEYS, LIMITS, WAYS, Way
 from tests.upstream import Answer, Request, ScriptedProvider, status, text
 from tests.upstream_answers import Failure, Raw, Text
@@ -87,7 +87,12 @@ def _is_for(request: Request, cell: Cell) -> bool:
 
 
 def cells(way: Way) -> list[Cell]:
-    return [Cell(row, way, stream, fallback) for row in ROWS for stream in (True, False) for fallback in (False, True)]
+    return [
+        Cell(row, way, stream, fallback)
+        for row in rows_of(way)
+        for stream in (True, False)
+        for fallback in (False, True)
+    ]
 
 
 @dataclass

@@ -6,19 +6,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.faults.outcomes import Failed, Outcome
-from tests.faults.rows import GROUPS, MANY, Case, Row
-from tests.faults.ways import WAYS
+from tests.faults.rows import ESSENTIAL, GROUPS, MANY, Case, Row, rows_of
+from tests.faults.ways import WAYS, Way
 
 _HEAD = ("the provider", "a stream's caller sees", "a plain caller sees", "with a fallback")
 _INTRODUCTION = """\
 In parentheses: how often the provider was asked; with "+" the second provider too. An error is a status before anything was sent, or an
 error event after what was sent. A plain answer has no events: there the provider does what comes nearest in one body. Where the ways
-differ, they are named: {ways}."""
+differ, they are named: {ways};
+in the rows with † also {essential}."""
 
 
 def table() -> str:
     """Every group of rows with its own heading line."""
-    parts = [_INTRODUCTION.format(ways=", ".join(way.title for way in WAYS))]
+    ways, essential = (", ".join(way.title for way in WAYS if way.essential is few) for few in (False, True))
+    parts = [_INTRODUCTION.format(ways=ways, essential=essential)]
     for name, rows in GROUPS.items():
         lines = [f"| {name}: {_HEAD[0]} | " + " | ".join(_HEAD[1:]) + " |", "| --- | --- | --- | --- |"]
         lines += [_line(row) for row in rows]
@@ -27,14 +29,16 @@ def table() -> str:
 
 
 def _line(row: Row) -> str:
-    cells = (row.name, _told(row.stream, fallback=False), _told(row.plain, fallback=False), _rescued(row))
+    ways = [way for way in WAYS if row in rows_of(way)]
+    name = f"{row.name} †" if row.name in ESSENTIAL else row.name
+    cells = (name, _told(row.stream, ways), _told(row.plain, ways), _rescued(row))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _told(case: Case, *, fallback: bool) -> str:
+def _told(case: Case, ways: Iterable[Way]) -> str:
     """What most ways give, then each exception by the way's name."""
-    common = _shown(case.expected.outcome(fallback=fallback))
-    others = {way.title: _shown(case.expected_on(way).outcome(fallback=fallback)) for way in WAYS}
+    common = _shown(case.expected.outcome(fallback=False))
+    others = {way.title: _shown(case.expected_on(way).outcome(fallback=False)) for way in ways}
     exceptions = [f"{title}: {told}" for title, told in others.items() if told != common]
     return "; ".join([common, *exceptions])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,26 +22,38 @@ LIMITS = {
 KEYS = {"first": "sk-first-canary-0a1b2c3d4e5f", "second": "sk-second-canary-6a7b8c9d0e1f"}
 
 
+Client = Literal["chat", "messages", "responses", "completions"]
+_PATHS: Mapping[Client, str] = {
+    "chat": "/v1/chat/completions",
+    "messages": "/v1/messages",
+    "responses": "/v1/responses",
+    "completions": "/v1/completions",
+}
+_BODIES: Mapping[Client, Callable[[bool, str], dict[str, Any]]] = {
+    "chat": chat,
+    "messages": message,
+    "responses": lambda stream, model: {"model": model, "input": "hi", "stream": stream},
+    "completions": lambda stream, model: {"model": model, "prompt": "hi", "stream": stream},
+}
+
+
 @dataclass(frozen=True)
 class Way:
-    """``client`` is the caller's API, ``wire`` the provider's as its file names it."""
+    """``client`` is the caller's API, ``wire`` the provider's as its file names it. ``essential`` ways play the essential rows only."""
 
     slug: str
     title: str
-    client: Literal["chat", "messages"]
+    client: Client
     wire: Literal["openai", "anthropic", "litellm"]
+    offers: tuple[str, ...] = ()
+    essential: bool = False
 
     @property
     def path(self) -> str:
-        return "/v1/chat/completions" if self.client == "chat" else "/v1/messages"
-
-    @property
-    def speaks(self) -> str:
-        """The API that the provider is asked by."""
-        return "messages" if self.wire == "anthropic" else "chat"
+        return _PATHS[self.client]
 
     def body(self, model: str, *, stream: bool) -> dict[str, Any]:
-        return (chat if self.client == "chat" else message)(stream, model)
+        return _BODIES[self.client](stream, model)
 
     def provider_file(self, name: str, base_url: str) -> str:
         """The operator's file of one provider; all but the second share the first one's key."""
@@ -53,6 +67,8 @@ class Way:
             lines.append('auth = "x-api-key"')
         if self.wire == "litellm":
             lines.append('litellm = "openai"')
+        if self.offers:
+            lines.append(f"offers = {json.dumps(self.offers)}")
         if LIMITS[name]:
             lines.append(f"timeouts = {{ {LIMITS[name]} }}")
         return "\n".join(lines) + "\n"
@@ -64,4 +80,7 @@ WAYS = (
     Way("litellm", "litellm", "chat", "litellm"),
     Way("chat-to-anthropic", "chat → Anthropic", "chat", "anthropic"),
     Way("messages-to-openai", "messages → OpenAI", "messages", "openai"),
+    Way("responses", "Responses", "responses", "openai", ("chat", "responses"), essential=True),
+    Way("responses-to-chat", "Responses → chat", "responses", "openai", essential=True),
+    Way("completions", "text completions", "completions", "openai", essential=True),
 )
