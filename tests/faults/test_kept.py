@@ -33,7 +33,7 @@ async def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize(("made", "cell"), _cells(), indirect=["made"])
+@pytest.mark.parametrize(("made", "cell"), _cells(), indirect=["made"], scope="module")
 async def test_only_a_whole_answer_is_given_again(made: Rig, cell: Cell) -> None:
     first = await made.play(cell)
     await asyncio.gather(*made.agent.agent.keeper.writing)

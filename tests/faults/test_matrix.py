@@ -46,7 +46,7 @@ async def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize(("made", "cell"), _cells(), indirect=["made"])
+@pytest.mark.parametrize(("made", "cell"), _cells(), indirect=["made"], scope="module")
 async def test_a_cell(made: Rig, cell: Cell, caplog: pytest.LogCaptureFixture) -> None:
     _log_everything(caplog)
     played = await made.play(cell)
