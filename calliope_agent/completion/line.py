@@ -3,8 +3,6 @@
 Decisions
 1. The one deadline ends at the first content: a healthy long stream is never cut. Plain answers have it to their end.
 2. Events before the first content are held back, so that a retry starts with a clean sheet and nobody sees two beginnings.
-3. When every target failed, the first one's error is told, since that is the model the person asked for; the others are listed.
-4. An explicitly named model is asked even when its breaker is open and no other target remains: the person may know better.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from tenacity import RetryCallState
@@ -22,6 +20,7 @@ from tenacity import RetryCallState
 from calliope_agent import errors
 from calliope_agent.catalog import Target
 from calliope_agent.completion.breaker import Breaker
+from calliope_agent.completion.chain import Chain
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.record import AttemptRecord, Record
 from calliope_agent.completion.retry import Budget, Policy, Wait, worth_retrying
@@ -32,7 +31,6 @@ from calliope_agent.upstream.attempt import Attempt, Call, Door, Limits, Seen
 
 log = logging.getLogger(__name__)
 
-AWAY = (errors.Unreachable, errors.UpstreamTimeout, errors.CircuitOpen, errors.Overloaded)
 Landed = Callable[[Flight, Target, Key | None, Seen], None]
 DoorFor = Callable[[Call, Target], Door]
 
@@ -70,7 +68,8 @@ class Line:
 
     def start(self, flight: Flight, plan: Plan, settings: Settings, local: Target | None = None) -> asyncio.Task[None]:
         """Begin the flight in a task of its own."""
-        run = _Run(self, flight, plan, settings, local)
+        chain = Chain(plan, settings, local, self.breaker, flight.record)
+        run = _Run(self, flight, chain, settings)
         task = asyncio.get_running_loop().create_task(run.fly(), name=f"flight {flight.call.id}")
         flight.fly(task)
         return task
@@ -82,10 +81,8 @@ class _Run:
 
     line: Line
     flight: Flight
-    plan: Plan
+    chain: Chain
     settings: Settings
-    local: Target | None
-    failures: list[tuple[Target, errors.UpstreamError]] = field(default_factory=list)
 
     @property
     def record(self) -> Record:
@@ -94,11 +91,11 @@ class _Run:
     async def fly(self) -> None:
         """The task: ends the flight in exactly one way, whatever happens."""
         now = self.line.clockwork.now
-        targets = self._targets()
+        targets = self.chain.targets()
         budget = Budget(self.settings.max_attempts + len(targets) - 1, now() + self._deadline_s(), now)
         try:
             async with asyncio.timeout_at(budget.deadline) as deadline:
-                await self._chain(targets, budget, deadline)
+                await self._walk(targets, budget, deadline)
         except TimeoutError:
             self._give_up(_too_late())
         except errors.UpstreamError as exc:
@@ -113,68 +110,23 @@ class _Run:
                 errors.AgentError("The agent made a mistake; its log has the details under this request's id.")
             )
 
-    def _targets(self) -> list[Target]:
-        targets = list(self.plan.targets)
-        offline = self.settings.offline == "local" and not self.plan.explicit
-        if offline and self.local is not None and self.local.name not in {target.name for target in targets}:
-            targets.append(self.local)
-        return targets
-
     def _deadline_s(self) -> float:
-        return self.plan.targets[0].provider.timeouts.deadline_s or self.settings.request_deadline_s
+        return self.chain.plan.targets[0].provider.timeouts.deadline_s or self.settings.request_deadline_s
 
-    async def _chain(self, targets: list[Target], budget: Budget, deadline: asyncio.Timeout) -> None:
+    async def _walk(self, targets: list[Target], budget: Budget, deadline: asyncio.Timeout) -> None:
         for index, target in enumerate(targets):
             left = len(targets) - index - 1
-            if not self._may_ask(target, left):
+            if not self.chain.may_ask(target, left):
                 continue
             try:
                 await self._ask(target, budget, left, deadline)
             except errors.UpstreamError as exc:
-                self.failures.append((target, exc))
-                if self.flight.committed or left == 0 or not self._falls_back(exc):
+                self.chain.failed(target, exc)
+                if self.flight.committed or left == 0 or not self.chain.goes_on(target, exc):
                     raise
-                self.record.fallback_cause = self.record.fallback_cause or f"{exc.code} at {target.name}"
             else:
                 return
-        raise self.failures[-1][1] if self.failures else errors.CircuitOpen("Every target is left alone for a while.")
-
-    def _may_ask(self, target: Target, left: int) -> bool:
-        """Whether the target fits this call now; what speaks against it is noted or counted as its failure."""
-        if target is self.local and not self._all_away():
-            return False
-        if not self._is_wide_enough(target):
-            self.record.notes.append(f"{target.name} skipped: its window is not larger")
-            return False
-        wait_s = self.line.breaker.wait_s(target.name)
-        if wait_s <= 0:
-            return True
-        if self.plan.explicit and target is self.plan.targets[0] and left == 0:
-            self.record.notes.append(f"{target.name} failed often lately and is asked all the same, since it was named")
-            return True
-        error = self.line.breaker.refusal(target.name, wait_s)
-        self.failures.append((target, error))
-        noted = self.record.begin(target.name, None)
-        noted.note, noted.code, noted.ended_ms = error.message, error.code, noted.started_ms
-        self.record.fallback_cause = self.record.fallback_cause or f"{error.code} at {target.name}"
-        return False
-
-    def _all_away(self) -> bool:
-        away = bool(self.failures) and all(isinstance(error, AWAY) for _, error in self.failures)
-        if away:
-            self.record.notes.append("every remote target is away, so the local model answers (CALLIOPE_OFFLINE=local)")
-        return away
-
-    def _is_wide_enough(self, target: Target) -> bool:
-        """Wider than every target that the prompt was too long for. Unknown windows get the benefit of the doubt."""
-        narrow = (one.model.context_tokens for one, error in self.failures if isinstance(error, errors.ContextTooLong))
-        window = target.model.context_tokens
-        return all(window is None or other is None or window > other for other in narrow)
-
-    def _falls_back(self, error: errors.UpstreamError) -> bool:
-        if isinstance(error, errors.ContentRefused):
-            return self.settings.fallback_on_refusal
-        return error.falls_back
+        raise self.chain.end()
 
     async def _ask(self, target: Target, budget: Budget, left: int, deadline: asyncio.Timeout) -> None:
         """All attempts of one target. Raises the last one's error."""
@@ -264,11 +216,8 @@ class _Run:
             self.record.notes.append("arguments_incomplete: a tool call's arguments are not valid JSON")
 
     def _give_up(self, last: errors.UpstreamError) -> None:
-        """Tell the first target's error; the budget is spent, so the client is told not to multiply it."""
-        error = self.failures[0][1] if self.failures and not self.flight.committed else last
-        others = [f"{target.name}: {failure.code}" for target, failure in self.failures if failure is not error]
-        if others and not self.flight.committed:
-            error.message = f"{error.message} Also tried: {', '.join(others)}."
+        """The budget is spent, so the client is told not to multiply it."""
+        error = last if self.flight.committed else self.chain.verdict(last)
         error.headers["x-should-retry"] = "false"
         if error.retry_after_s is not None:
             error.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
