@@ -6,8 +6,8 @@ Decisions
    without it; the process itself cannot be read by others of the same user (`isolated`).
 3. Security headers are an OutputTransform, the one step that every answer of the application passes: pages, errors,
    redirects, 304, proxied ones and the 101 of a websocket.
-4. The launcher leaves the main port when Jupyter is about to bind it, not when this extension loads: under a hub that
-   is away, Jupyter waits in between, and /health must go on answering.
+4. The launcher leaves the main port when Jupyter is about to serve it (`handover`), not when this extension loads: under
+   a hub that is away, Jupyter waits in between, and /health must go on answering.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from tornado import httputil, routing, web
 
-from calliope_agent.launcher import activity, routes, routes_api, visitor
+from calliope_agent.launcher import activity, handover, routes, routes_api, visitor
 from calliope_agent.launcher.control import FD_VARIABLE, Client
 from calliope_agent.launcher.gate import Gate, Refuse, Rules
 from calliope_agent.launcher.headers import SECURITY
@@ -79,7 +79,7 @@ def _load_jupyter_server_extension(app: Any) -> None:
     OnEveryAnswer.server_name = session.server_name
     web_app.add_transform(OnEveryAnswer)
     _add_routes(web_app, session)
-    _leave_the_port(app, session)
+    handover.install(app, handover.inherited(os.environ), session.take_port)
     app.io_loop.add_callback(_start, app, session)
 
 
@@ -133,16 +133,6 @@ class OldPort(routing.PathMatches):
     def match(self, request: httputil.HTTPServerRequest) -> dict[str, Any] | None:
         found = super().match(request)
         return found if found is not None and routes.old_port_is_unused(self._ide_port) else None
-
-
-def _leave_the_port(app: Any, session: Session) -> None:
-    bind = app.init_httpserver
-
-    def init_httpserver() -> None:
-        session.client.ask_now({"do": "port"})
-        bind()
-
-    app.init_httpserver = init_httpserver
 
 
 async def _start(app: Any, session: Session) -> None:

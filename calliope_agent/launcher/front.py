@@ -1,14 +1,15 @@
 """The front door before Jupyter is there: answers /health from the first moment, a waiting page otherwise.
 
 Jupyter takes seconds to import, and under a hub that is away it does not listen at all. The extension asks the launcher
-to leave the port right before Jupyter binds it (`control`, ``port``).
+to leave the port right before Jupyter serves it (`handover`; `control`, ``port``).
 
 Decisions
 1. Connections are accepted here and not by ``asyncio.start_server``: closed between its accept and the task that serves
    it, that server drops the connection without closing it (seen with Python 3.11 to 3.13: ``Server._attach`` refuses,
    and the exception keeps the socket in a reference cycle). The visitor then waits until the launcher's next garbage
    collection: minutes, in an idle process.
-2. Who stands in line when the port is left is still answered: a listening socket that is closed resets its queue.
+2. Who stands in line when the port is left is still answered: a listening socket that is closed resets its queue, unless
+   Jupyter holds a copy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -55,6 +57,10 @@ class Front:
         self._listening = listening
         for listener in listening:
             loop.add_reader(listener, self._accept, listener)
+
+    def lend(self) -> tuple[int, ...]:
+        """Copies of the listening sockets, for Jupyter; whoever takes them closes them."""
+        return tuple(os.dup(listener.fileno()) for listener in self._listening)
 
     async def close(self) -> None:
         """Leave the port. Whoever has come until now is still answered."""

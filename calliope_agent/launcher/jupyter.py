@@ -52,10 +52,9 @@ def _without(ours: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in ours if word.partition("=")[0] not in given)
 
 
-def environment(base: Mapping[str, str], hub: Hub, token: str, control_fd: tuple[str, int]) -> dict[str, str]:
-    """``base`` is `childenv.for_jupyter` with the agent's names; ``control_fd`` is the variable and the descriptor."""
-    env = dict(base)
-    env[control_fd[0]] = str(control_fd[1])
+def environment(base: Mapping[str, str], hub: Hub, token: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """``base`` is `childenv.for_jupyter` with the agent's names; ``inherited`` names the descriptors it gets."""
+    env = {**base, **inherited}
     env.pop("JUPYTERHUB_SINGLEUSER_APP", None)  # it and the next exclude each other
     if hub.present:
         env["JUPYTERHUB_SINGLEUSER_EXTENSION"] = "1"

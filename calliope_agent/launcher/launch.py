@@ -25,7 +25,7 @@ from typing import Any
 
 from calliope_agent import custody
 from calliope_agent.errors import ConfigError
-from calliope_agent.launcher import childenv, control, hub, ide, isolated, jupyter, ports
+from calliope_agent.launcher import childenv, control, handover, hub, ide, isolated, jupyter, ports
 from calliope_agent.launcher.childenv import AgentAccess
 from calliope_agent.launcher.front import Front
 from calliope_agent.launcher.place import Place
@@ -102,15 +102,17 @@ class Launcher:
 
     def _jupyter_command(self) -> Command:
         place, options = self._place, self._place.options
-        fd = self._control.open()
+        first = self._work.children["jupyter"].restarts == 0
+        control_fd, listening = self._control.open(), self._front.lend() if first else ()
         base = (
             childenv.with_agent(childenv.for_jupyter(self._environ, options.pass_names), place.agent) | place.identity
         )
-        env = jupyter.environment(base, place.hub, place.token.reveal(), (control.FD_VARIABLE, fd))
+        inherited = {control.FD_VARIABLE: str(control_fd), **handover.name(listening)}
+        env = jupyter.environment(base, place.hub, place.token.reveal(), inherited)
         argv = jupyter.argv(
             place.hub, address=place.bind, root=place.workspace, log_level=options.log_level, extra=self._extra
         )
-        return Command(argv=argv, env=env, cwd=place.home, account=place.account, pass_fds=(fd,))
+        return Command(argv=argv, env=env, cwd=place.home, account=place.account, pass_fds=(control_fd, *listening))
 
     def _ended(self, child: Child, status: int) -> bool:
         _show("launcher", f"{child.name} ended: {child.reason}")

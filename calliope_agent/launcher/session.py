@@ -44,6 +44,10 @@ class Session:
         self.state: Mapping[str, Any] = {"state": told["state"], "children": told["children"]}
         self._seen_ready = False
 
+    def take_port(self) -> None:
+        """The launcher's front leaves the main port. Blocking; before the loop runs. Raises OSError."""
+        self.client.ask_now({"do": "port"})
+
     def take(self, event: dict[str, Any]) -> None:
         """An event of the launcher's."""
         if event.get("event") == "state":

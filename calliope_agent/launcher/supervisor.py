@@ -130,15 +130,12 @@ class Supervisor:
     async def _run(self, child: Child) -> int | None:
         """From start to end of one process; None when it could not be started."""
         try:
-            command = child.make()
-            popen = process.start(command)
+            popen = _started(child.make())
         except (ConfigError, OSError) as exc:
             child.reason = exc.message if isinstance(exc, ConfigError) else f"cannot be started: {exc}"
             child.tail.append(child.reason)
             self._show(child.name, child.reason)
             return None
-        for number in command.pass_fds:
-            os.close(number)
         child.pid = popen.pid
         child.ended.clear()
         future = self._statuses[popen.pid] = self._loop.create_future()
@@ -200,6 +197,15 @@ class Supervisor:
         if child.wanted or status in (STOPPING, STOPPED):
             child.status, child.since = status, time.time()
             self._changed()
+
+
+def _started(command: Command) -> subprocess.Popen[bytes]:
+    """What the child inherits is the child's alone: a copy left here would keep a socket open when the child is gone."""
+    try:
+        return process.start(command)
+    finally:
+        for number in command.pass_fds:
+            os.close(number)
 
 
 async def _lines(reader: asyncio.StreamReader) -> Any:

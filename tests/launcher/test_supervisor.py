@@ -99,6 +99,27 @@ async def test_a_child_that_cannot_be_started_is_tried_again_and_says_why() -> N
     assert child.status == "stopped"
 
 
+async def test_what_a_child_should_have_inherited_is_closed_when_it_cannot_be_started(watch: Watch) -> None:
+    """A copy of the listening socket left behind would take visitors whom nobody answers."""
+    reading, writing = os.pipe()
+    command = Command(argv=("/nonexistent",), env={}, cwd=Path("/"), pass_fds=(writing,))
+    commands = iter((command, ConfigError("no more")))
+
+    def make() -> Command:
+        made = next(commands, ConfigError("no more"))
+        if isinstance(made, ConfigError):
+            raise made
+        return made
+
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(reading, ended.set)
+    watch.supervisor.add("x", make)
+    await asyncio.wait_for(ended.wait(), 10)
+    loop.remove_reader(reading)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
 async def test_a_stubborn_child_is_killed_with_its_session() -> None:
     watch = Watch(once=False)
     text = "import os, signal, time\nsignal.signal(15, signal.SIG_IGN)\nos.fork()\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
