@@ -128,8 +128,10 @@ class Launcher:
 
     async def _reopen(self) -> None:
         """Answer /health while Jupyter is away; its port may still be held by what it left behind."""
-        with contextlib.suppress(OSError):
+        try:
             await self._front.open()
+        except OSError as exc:
+            _show("launcher", f"nothing answers on port {self._place.bind[1]} until Jupyter is back: {exc.strerror}")
 
     # --- what the extension asks -------------------------------------------------------------------------------------
 
