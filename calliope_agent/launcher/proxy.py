@@ -107,15 +107,14 @@ class StreamProxy(websocket.WebSocketHandler, JupyterHandler):
     async def prepare(self, **_: Any) -> None:
         connection: Any = self.request.connection
         connection.set_max_body_size(BODY_LIMIT)
+        connection.stream.set_nodelay(True)  # else a stream's first event waits 40 ms, for the head's acknowledgement
         try:
             await self.admit()
         except Refused as exc:
             self._refused = exc
-            return
         except web.HTTPError as exc:
             self._refused = Refused(exc.status_code, exc.log_message or "")
-            return
-        if self.away is None and not self.is_websocket:
+        if self._refused is None and self.away is None and not self.is_websocket:
             self.moved(None)
             if self.request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.request.headers:
                 self._body = asyncio.Queue(BODY_CHUNKS)
