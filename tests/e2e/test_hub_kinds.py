@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -19,11 +18,11 @@ from tests.e2e import needs
 from tests.e2e.browser import Workbench, shot
 from tests.e2e.conftest import SERVER, told_to_servers
 from tests.e2e.hub import Hub, free_ports
-from tests.upstream import ScriptedProvider, text
+from tests.passage import Passage
+from tests.upstream import ScriptedProvider
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 DOMAIN = "hub.localhost"
-CHAT = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 SHARED = "All servers of this hub share one origin"
 
 READ = """(url) => fetch(url, {credentials: 'include'}).then((answer) => `${answer.status}`, (why) => why.name)"""
@@ -80,17 +79,8 @@ async def test_with_tls_between_hub_proxy_and_servers(
         await Workbench(page).open(root)
         await context.close()
 
-        provider.script(text("one", "two").hold(gate := asyncio.Event(), before=1))
         owner = {"Authorization": f"token {await hub.token_of('alice')}"}
-        async with http.post(f"{root}calliope/v1/chat/completions", json=CHAT, headers=owner) as answer:
-            seen = b""
-            async with asyncio.timeout(10):
-                while b'"one"' not in seen:
-                    seen += await answer.content.readany()
-            assert b'"two"' not in seen
-            gate.set()
-            assert b'"two"' in await answer.content.read()
-
+        await Passage(http, f"{root}calliope/", provider, owner).brings_each_event_when_it_is_sent("*/*")
         log = hub.log.read_text()
         assert "does not answer" not in log, "the launcher asks the hub with the hub's own certificates"
         assert SHARED in log, "the control of the test above"

@@ -5,7 +5,6 @@ Every other test here runs with the newest; what lies outside is refused in test
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -21,10 +20,10 @@ from tests.e2e import needs
 from tests.e2e.browser import Workbench, shot
 from tests.e2e.conftest import SERVER, Stack, told_to_servers
 from tests.e2e.hub import Hub
-from tests.upstream import ScriptedProvider, text
+from tests.passage import Passage
+from tests.upstream import ScriptedProvider
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
-CHAT = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -86,21 +85,13 @@ async def test_nobody_gets_the_login_and_health_alone(old: Stack, http: aiohttp.
         assert answer.status == 403
 
 
-async def test_a_stream_comes_event_by_event(
+async def test_a_stream_comes_event_by_event_and_stops_at_once(
     old: Stack, http: aiohttp.ClientSession, provider: ScriptedProvider
 ) -> None:
-    gate = asyncio.Event()
-    provider.script(text("one", "two").hold(gate, before=1))
     hers = {"Authorization": f"token {await old.hub.token_of('alice')}"}
-    async with http.post(f"{old.root}calliope/v1/chat/completions", json=CHAT, headers=hers) as answer:
-        assert answer.status == 200
-        seen = b""
-        async with asyncio.timeout(10):
-            while b'"one"' not in seen:
-                seen += await answer.content.readany()
-        assert b'"two"' not in seen
-        gate.set()
-        assert b'"two"' in await answer.content.read()
+    passage = Passage(http, f"{old.root}calliope/", provider, hers)
+    await passage.brings_each_event_when_it_is_sent("*/*")
+    await passage.tells_the_provider_of_a_stop()
 
 
 async def test_the_hub_stops_the_server(old: Stack, http: aiohttp.ClientSession) -> None:
