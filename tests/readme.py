@@ -20,7 +20,7 @@ from calliope_agent import catalog, settings
 from calliope_agent.api.app import ENDPOINTS
 from calliope_agent.catalog import Sources
 from calliope_agent.cli import COMMANDS
-from tests.bench import budget
+from tests.bench import budget, stream_bench
 from tests.bench.__main__ import RESULTS
 from tests.bench.agent_bench import Figures
 
@@ -74,6 +74,13 @@ def bench() -> str | None:
     )
 
 
+def streams() -> str | None:
+    """The last run of the streams' bench, if there was one on this machine."""
+    if not stream_bench.RESULTS.exists():
+        return None
+    return stream_bench.report(json.loads(stream_bench.RESULTS.read_text(encoding="utf-8")))
+
+
 def faults() -> str | None:
     """What the fault matrix says of itself."""
     if not (ROOT / "tests" / "faults" / "__main__.py").exists():
@@ -90,7 +97,7 @@ HELD: Mapping[str, Callable[[], str]] = {
     "settings": agent_settings,
     "providers": providers,
 }
-AS_MEASURED: Mapping[str, Callable[[], str | None]] = {"bench": bench, "faults": faults}
+AS_MEASURED: Mapping[str, Callable[[], str | None]] = {"bench": bench, "streams": streams, "faults": faults}
 
 
 def section(text: str, name: str) -> str:

@@ -144,6 +144,13 @@ def _asked(question: str) -> dict[str, Any]:
     return {"model": "chat", "stream": True, "messages": [{"role": "user", "content": question}]}
 
 
+def report(told: Mapping[str, Any]) -> str:
+    """A run as the README shows it."""
+    load = f"a load of {told['load'][0]} to {told['load'][1]} from other work on the machine"
+    first = ", over which it had priority" if told["first"] else ""
+    return f"Measured {told['when'][:10]} with {load}{first}; {told['events']} events each.\n\n{table(told['figures'])}"
+
+
 def table(figures: Mapping[str, Any]) -> str:
     lines = ["| what | way | p50, ms | p99, ms | max, ms |", "|---|---|---:|---:|---:|"]
     for way, by_accept in figures["late"].items():
@@ -169,13 +176,13 @@ def main() -> int:
     told = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+        "first": os.nice(0) < 0,
         "events": count,
         "figures": figures,
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    print(table(figures))
-    print(f"\n{count} events each, one every {GAP_S * 1000:.0f} ms; load {told['load']}; figures in {RESULTS}")
+    print(report(told))
     return 0
 
 
