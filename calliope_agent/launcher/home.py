@@ -7,6 +7,8 @@ Decisions
 2. Nothing is done through a symlink, nothing is chowned recursively: a home is on NFS, belongs to the person, and root
    that follows the person's links can be led anywhere. Root makes the folder itself; everything in it is made as the
    person.
+3. Root may be nobody there: an NFS server squashes it, and a home of mode 0700 is closed to it then. What root may not
+   look at is looked at as the person, who is the one that has to be able to.
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ def prepare(home: Path, account: Account | None) -> None:
         home.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except PermissionError as exc:
-        raise ConfigError(f"The home {home} cannot be used: {exc.strerror}{_whose(home)}") from exc
+        if account is None:
+            raise ConfigError(f"The home {home} cannot be used: {exc.strerror}{_whose(home)}") from exc
+        as_person(account, lambda: prepare(home, None))
+        return
     except OSError as exc:
         raise ConfigError(
             f"The home {home} cannot be used: {exc.strerror}. Mount a folder there, or set HOME."
@@ -70,14 +75,15 @@ def prepare(home: Path, account: Account | None) -> None:
 
 def _whose(home: Path) -> str:
     """Why it may not be entered, and the cure. A tmpfs belongs to root, whoever the container starts as."""
+    cure = ". Mount a folder there, or set HOME."
     try:
         found = home.lstat()
     except OSError:
-        return ". Mount a folder there, or set HOME."
-    return (
-        f" (it belongs to user id {found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}; this is user id {os.geteuid()}). "
-        "chown it, mount a volume there, or set HOME."
+        return cure
+    owner = (
+        f"it belongs to user id {found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}; this is user id {os.geteuid()}"
     )
+    return f" ({owner}). chown it, mount a volume there, or set HOME."
 
 
 def as_person(account: Account | None, act: Callable[[], None]) -> None:

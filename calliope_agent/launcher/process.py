@@ -8,6 +8,8 @@ Decisions
    again afterwards: it may have died before the call.
 3. ``subprocess`` starts the child, our own ``waitpid(-1)`` collects it: the launcher is a subreaper and must collect
    orphans that no ``Popen`` knows.
+4. A child goes to its folder after the change of the user id: root may be locked out of a home on NFS (root_squash),
+   and ``Popen(cwd=...)`` would go there as root. A folder that is closed to the person too is no reason not to start.
 """
 
 from __future__ import annotations
@@ -56,12 +58,15 @@ def start(command: Command) -> subprocess.Popen[bytes]:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
+        if account is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(command.cwd)
 
     account = command.account
     return subprocess.Popen(
         command.argv,
         env=dict(command.env),
-        cwd=command.cwd,
+        cwd="/" if account else command.cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from calliope_agent.errors import ConfigError
 from calliope_agent.launcher import home, runtime
 from calliope_agent.launcher.home import COMPOSE_HOME
 from calliope_agent.launcher.process import Account
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_compose_file_s_mount_is_the_home() -> None:
@@ -59,6 +64,27 @@ def test_a_home_that_may_not_be_entered_is_told_with_its_owner() -> None:
             home.as_person(Account(61001, 61001, "x", shut), lambda: home.prepare(shut, None))
     finally:
         shut.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv to be less")
+def test_root_that_is_nobody_in_the_home_lets_the_person_look() -> None:
+    """As on NFS with root_squash: root without its override is held to the mode, as such a server holds it."""
+    closed = Path(tempfile.mkdtemp())
+    os.chown(closed, 61001, 61001)
+    script = (
+        "import pathlib; from calliope_agent.launcher import home, process as p\n"
+        f"closed = pathlib.Path({str(closed)!r}); person = p.Account(61001, 61001, 'x', closed)\n"
+        "home.prepare(closed, person)\n"
+        "command = p.Command(argv=('/bin/pwd',), env={}, cwd=closed, account=person)\n"
+        "print(p.start(command).communicate()[0].decode())"
+    )
+    less = "-dac_override,-dac_read_search"
+    words = ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}", sys.executable, "-c", script]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    finally:
+        shutil.rmtree(closed)
+    assert done.stdout.strip() == str(closed), done.stderr
 
 
 def test_a_missing_home_is_made_private(tmp_path: Path) -> None:
