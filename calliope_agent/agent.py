@@ -25,6 +25,7 @@ from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.flights import Flights
 from calliope_agent.completion.keeper import Keeper
 from calliope_agent.completion.ledger import Ledger
+from calliope_agent.completion.ledgerfile import LedgerFile
 from calliope_agent.completion.line import Clockwork, Line, limits_of
 from calliope_agent.completion.metrics import Metrics
 from calliope_agent.completion.reader import Reader
@@ -78,6 +79,7 @@ class Agent:
         self.records = Records()
         self.configuration = Configuration(environ, loaded, paths, self.keys, own_origins)
         self.ledger = Ledger(lambda: datetime.now(UTC), self.configuration.prices)
+        self._ledger_file = LedgerFile(self.ledger, paths.state / "ledger")
         self.metrics = Metrics()
         self.flights = Flights(loaded.settings.resume_grace_s)
         self.stopping = False
@@ -191,9 +193,11 @@ class Agent:
         await self.lane.aclose()
         await self.ways.close()
         await self.keeper.close()
+        await self._ledger_file.close()
 
     async def _refresh(self) -> None:
         await self.ways.open()
+        await self._ledger_file.load()
         changed = await self.configuration.look()
         if self._followed is not self.settings:
             before, self._followed = self._followed, self.settings
@@ -209,6 +213,7 @@ class Agent:
         self.metrics.ended(record)
         if record.kind != "inline":  # a suggestion spends nothing itself: the call it made has a record of its own
             self.ledger.ended(record)
+            self._ledger_file.changed()
 
     async def _follow(self, before: Settings) -> None:
         """What was built from settings that are now others is built anew."""

@@ -87,7 +87,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/api/providers/{name:path}", providers.shown, "complete", "one provider"),
     Endpoint("PUT", "/api/providers/{name:path}", providers.put, "manage", "a provider of one's own", ProviderBody),
     Endpoint("DELETE", "/api/providers/{name:path}", providers.deleted, "manage", "that provider and its key removed"),
-    Endpoint("GET", "/api/usage", control.usage, "complete", "requests, tokens and cost since the start"),
+    Endpoint("GET", "/api/usage", control.usage, "complete", "requests, tokens and cost, by day and target"),
     Endpoint("GET", "/api/cache", control.cache_shown, "complete", "the cache of answers"),
     Endpoint("DELETE", "/api/cache", control.cache_cleared, "manage", "every kept answer forgotten"),
     Endpoint("POST", "/api/tokens/rotate", control.rotated, "manage", "new local tokens, at once", RotateBody),

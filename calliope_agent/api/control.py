@@ -18,7 +18,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def usage(exchange: Exchange) -> None:
-    """Requests, tokens and cost by day and target since this process began; a cost is null where it is not known."""
+    """Requests, tokens and cost by day and target, of the last two months; a cost is null where it is not known."""
     await exchange.json(spent(exchange.agent))
 
 

@@ -1,4 +1,4 @@
-"""What was asked and spent, by day and target, since this process began.
+"""What was asked and spent, by day and target.
 
 Decisions
 1. Tokens are the provider's own numbers. An answer without them is counted as such and never as zero, and a cost is only given
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from calliope_agent.completion.record import Record
@@ -86,6 +86,14 @@ class Ledger:
     def __post_init__(self) -> None:
         self.since = self.now()
 
+    def take_up(self, since: datetime, days: Mapping[str, Mapping[str, Row]]) -> None:
+        """Add what earlier processes counted, beginning ``since``."""
+        self.since = min(self.since, since)
+        for day, rows in days.items():
+            for target, row in rows.items():
+                self.days.setdefault(day, {}).setdefault(target, Row()).add(row)
+        self._forget_old_days()
+
     def ended(self, record: Record) -> None:
         """Count one request that has come to its end."""
         row = self._row(record.target or NOBODY)
@@ -114,9 +122,13 @@ class Ledger:
 
     def _row(self, target: str) -> Row:
         day = self.days.setdefault(self.now().date().isoformat(), {})
+        self._forget_old_days()
+        return day.setdefault(target if target in day or len(day) < MAX_TARGETS else OTHER, Row())
+
+    def _forget_old_days(self) -> None:
         while len(self.days) > MAX_DAYS:
             del self.days[min(self.days)]
-        return day.setdefault(target if target in day or len(day) < MAX_TARGETS else OTHER, Row())
+            self.since = datetime.fromisoformat(min(self.days)).replace(tzinfo=UTC)
 
 
 def tokens_of(usage: Mapping[str, Any] | None) -> Tokens | None:

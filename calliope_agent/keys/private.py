@@ -36,9 +36,9 @@ def stamp(path: Path | str) -> Stamp | None:
     return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def read_private(path: Path) -> bytes | None:
+def read_private(path: Path, most: int = MAX_BYTES) -> bytes | None:
     """The bytes, or None when there is no file. Raises ConfigError for a link, another owner's file, one that others
-    may read.
+    may read, one of more than ``most`` bytes.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -51,11 +51,11 @@ def read_private(path: Path) -> bytes | None:
             f"{path} cannot be read ({exc.strerror}). Make it readable for you alone: chmod 600."
         ) from exc
     with os.fdopen(handle, "rb") as file:
-        _check(path, os.fstat(handle))
-        return file.read(MAX_BYTES + 1)
+        _check(path, os.fstat(handle), most)
+        return file.read(most + 1)
 
 
-def _check(path: Path, found: os.stat_result) -> None:
+def _check(path: Path, found: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path} is not a plain file, so it is not used. Move it away.")
     if found.st_uid != os.geteuid():
@@ -65,8 +65,8 @@ def _check(path: Path, found: os.stat_result) -> None:
         )
     if found.st_mode & 0o077:
         raise ConfigError(f"{path} can be read or written by others, so it is not used. Run: chmod 600 {path}")
-    if found.st_size > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes, so it is none of this program's. Move it away.")
+    if found.st_size > most:
+        raise ConfigError(f"{path} is larger than {most} bytes, so it is none of this program's. Move it away.")
 
 
 def write_private(path: Path, data: bytes) -> None:

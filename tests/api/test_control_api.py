@@ -32,6 +32,19 @@ async def test_usage_counts_the_providers_own_tokens_and_costs(agent: ServedAgen
     assert target["cost_usd"] is None
 
 
+async def test_usage_outlives_the_agent(provider: ScriptedProvider, tmp_path: Path) -> None:
+    provider.script(text("a").counting(1000, 100), text("b").counting(10, 1))
+    told = []
+    for _ in range(2):
+        async with ServedAgent(tmp_path, pointed_at(provider)) as agent:
+            await agent.post(CHAT, chat(model="openai/gpt-4o"))
+            told.append((await agent.get("/api/usage"))[1])
+    assert [one["total"]["input_tokens"] for one in told] == [1000, 1010]
+    assert [one["total"]["requests"] for one in told] == [1, 2]
+    assert told[0]["since"] == told[1]["since"]
+    assert 0 < told[0]["total"]["cost_usd"] < told[1]["total"]["cost_usd"]
+
+
 async def test_a_price_nobody_knows_is_null_and_a_kept_answer_is_free(
     agent: ServedAgent, provider: ScriptedProvider
 ) -> None:

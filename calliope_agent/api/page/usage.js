@@ -1,11 +1,11 @@
-// What was asked and spent since the agent started.
+// What was asked and spent.
 
 import { h, show } from "./dom.js";
 import { count, day, dollars } from "./words.js";
 
 export function showUsage(page) {
   const { since, total, targets } = page.told.usage;
-  const note = h("p", { class: "lead", text: `Since the agent started, ${day(since)}. Tokens are the providers' own numbers; a cost is unknown where a price or a count is.` });
+  const note = h("p", { class: "lead", text: `Since ${day(since)}. Tokens are the providers' own numbers; a cost is unknown where a price or a count is.` });
   if (!total.requests) {
     show("usage", note, h("p", { class: "empty", text: "Nothing has been asked yet." }));
     return;

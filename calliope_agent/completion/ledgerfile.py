@@ -1,0 +1,123 @@
+"""The ledger on disk, so that a restart forgets nothing of what was spent.
+
+Decisions
+1. One JSON file, replaced in one step a few seconds after a change: a request waits for no disk, and a process that is killed loses
+   those seconds at most.
+2. What cannot be read is set aside under another name and said so, once; what a newer version wrote as well.
+3. Two agents of one state folder (which only settings can bring about) each write what they counted; the later one's stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import Path
+
+import msgspec
+
+from calliope_agent.completion import folder
+from calliope_agent.completion.ledger import Ledger, Row
+from calliope_agent.errors import ConfigError
+from calliope_agent.keys.private import read_private, write_private
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+MAX_BYTES = 8 << 20
+WRITE_AFTER_S = 5.0
+NAME = "ledger.json"
+
+
+class _Head(msgspec.Struct):
+    schema: int
+
+
+class _Book(msgspec.Struct, forbid_unknown_fields=True):
+    schema: int
+    since: datetime
+    days: Mapping[str, dict[str, Row]]
+
+
+class LedgerFile:
+    """``directory`` is made when something is written. Without `close` the last change may not be on the disk."""
+
+    def __init__(self, ledger: Ledger, directory: Path, after_s: float = WRITE_AFTER_S) -> None:
+        self._ledger = ledger
+        self._path = directory / NAME
+        self._after_s = after_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._loaded = False
+
+    async def load(self) -> None:
+        """Take up what earlier processes counted, once. To be called before anything is counted."""
+        if self._loaded:
+            return
+        found = await asyncio.to_thread(self._read)
+        self._loaded = True  # not before: who is cancelled while waiting has taken up nothing
+        if found is not None:
+            self._ledger.take_up(found.since, found.days)
+
+    def changed(self) -> None:
+        """The ledger has something new, which will be written soon."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._after_s, self._write)
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._write()
+        if self._writing is not None:
+            await self._writing
+
+    def _write(self) -> None:
+        """One write after the other: a slow disk delays the next."""
+        self._timer = None
+        if self._writing is not None and not self._writing.done():
+            self.changed()
+            return
+        data = msgspec.json.encode(_Book(SCHEMA, self._ledger.since, self._ledger.days))
+        self._writing = asyncio.get_running_loop().create_task(asyncio.to_thread(self._replace, data))
+
+    def _replace(self, data: bytes) -> None:
+        try:
+            folder.private(self._path.parent)
+            write_private(self._path, data)
+        except ConfigError as exc:
+            log.warning("What was spent is not kept: %s", exc.message)
+
+    def _read(self) -> _Book | None:
+        try:
+            raw = read_private(self._path, MAX_BYTES) if self._path.exists() else None
+        except ConfigError as exc:
+            log.warning("What was spent before is not known: %s", exc.message)
+            return None
+        if raw is None:
+            return None
+        try:
+            schema = msgspec.json.decode(raw, type=_Head).schema
+            if schema == SCHEMA:
+                return _checked(msgspec.json.decode(raw, type=_Book))
+            why = f"has schema {schema}, and this program writes {SCHEMA}"
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            why = "is damaged"
+        self._set_aside(why)
+        return None
+
+    def _set_aside(self, why: str) -> None:
+        aside = self._path.with_name(f"{NAME}.{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            self._path.rename(aside)
+        log.warning("%s %s; it now lies at %s, and counting begins anew.", self._path, why, aside)
+
+
+def _checked(book: _Book) -> _Book:
+    """Raises ValueError for what is no day and no moment."""
+    if book.since.tzinfo is None or any(date.fromisoformat(day).isoformat() != day for day in book.days):
+        raise ValueError("a moment without a zone, or a day that this program does not write so")
+    return book
