@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.image.engine import ROOT, plain, tool
 
@@ -51,6 +53,15 @@ def test_the_pods_are_valid_and_the_keys_are_the_sidecar_s_alone(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     files = [str(tmp_path / "pod.yaml"), str(tmp_path / "pvc.yaml"), str(CONTAINER / "hub" / "kubernetes-quota.yaml")]
     run("kubernetes-validate", "--strict", *files)
+
+
+def test_the_chart_s_proxy_looks_at_names_where_people_have_their_own() -> None:
+    """It runs apart, so that the hub cannot start it with the flag; without it no person's host leads anywhere."""
+    values = yaml.safe_load((CONTAINER / "hub" / "kubernetes-values.yaml").read_text())
+    domain = urlsplit(values["hub"]["config"]["JupyterHub"]["subdomain_host"]).hostname
+    assert "--host-routing" in values["proxy"]["chp"]["extraCommandLineFlags"]
+    for hosts in (values["ingress"]["hosts"], *(one["hosts"] for one in values["ingress"]["tls"])):
+        assert set(hosts) == {domain, f"*.{domain}"}
 
 
 def test_a_broken_manifest_would_be_found(tmp_path: Path) -> None:
