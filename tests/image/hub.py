@@ -131,15 +131,19 @@ def hub_python(*modules: str) -> Path:
 
 @contextlib.contextmanager
 def serving(
-    image: str, folder: Path, settings: Mapping[str, str], *, port: int = 0, tls: Tls | None = None
+    image: str, folder: Path, settings: Mapping[str, str], *, port: int = 0, tls: Tls | None = None, gateway: str = ""
 ) -> Iterator[Hub]:
-    """``settings``: the template's own variables, beside those that every test needs."""
+    """``settings``: the template's own variables, beside those that every test needs.
+
+    ``gateway``: this machine's address on the containers' own network, which the settings name.
+    """
     python = hub_python("dockerspawner", "jupyterhub_idle_culler", "oauthenticator")
     free, hub_port, proxy_port = free_ports(3)
     told = {
         "shipped": str(ROOT / "container" / "hub" / "jupyterhub_config.py"),
         "port": port or free, "hub_port": hub_port, "proxy_port": proxy_port, "proxy": proxy_command(),
         "token": secrets.token_hex(16), "tls": [str(tls.key), str(tls.certificate)] if tls else None,
+        "gateway": gateway,
     }  # fmt: skip
     with provider(50) as variables, podman_service(folder) as socket:
         told["environment"] = variables
@@ -165,6 +169,23 @@ def serving(
             process.wait(30)
             print(log.read_text()[-6000:])
             remove_volumes()
+
+
+@contextlib.contextmanager
+def own_network(image: str) -> Iterator[tuple[str, str]]:
+    """A bridge network's name and this machine's address on it; skips where none can be made."""
+    name = f"waiide-test-{secrets.token_hex(4)}"
+    podman("network", "create", name)
+    try:
+        # The address is there as long as a container is.
+        words = ["run", "-d", "--name", name, "--network", name, "--entrypoint", "/bin/sleep", image, "3600"]
+        if subprocess.run(["podman", *words], capture_output=True, timeout=120, check=False).returncode:
+            pytest.skip("no bridge network can be made here")
+        told = json.loads(podman("inspect", name))[0]["NetworkSettings"]["Networks"][name]
+        yield name, str(told["Gateway"])
+    finally:
+        podman("rm", "-f", "-t", "1", name, check=False)
+        podman("network", "rm", "-f", name, check=False)
 
 
 def remove_volumes() -> None:

@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""The shipped hub template on a machine without bridge networks: what differs is here, told in IMAGE_HUB as JSON."""
+"""The shipped hub template in a test: what differs is here, told in IMAGE_HUB as JSON.
+
+Containers share the machine's network, where the providers of the tests are, unless a network of their own is told.
+"""
 
 import json
 import os
@@ -37,14 +40,18 @@ def hook(spawner):
     }
 
 
-c.JupyterHub.spawner_class = OnThisMachine
-c.Spawner.pre_spawn_hook = hook
-c.DockerSpawner.network_name = "host"
+if told["gateway"]:
+    hub_ip = told["gateway"]  # the shipped template listens everywhere; a test need not
+else:
+    hub_ip = "127.0.0.1"
+    c.JupyterHub.spawner_class = OnThisMachine
+    c.Spawner.pre_spawn_hook = hook
+    c.DockerSpawner.network_name = "host"
 if told["tls"]:
     c.JupyterHub.ssl_key, c.JupyterHub.ssl_cert = told["tls"]
 c.JupyterHub.bind_url = f"{'https' if told['tls'] else 'http'}://127.0.0.1:{told['port']}"
-c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{told['hub_port']}"
-c.JupyterHub.hub_ip = "127.0.0.1"
+c.JupyterHub.hub_bind_url = f"http://{hub_ip}:{told['hub_port']}"
+c.JupyterHub.hub_ip = hub_ip
 c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{told['proxy_port']}"
 c.ConfigurableHTTPProxy.command = told["proxy"]
 c.JupyterHub.services = [*c.JupyterHub.services, {"name": "checks", "api_token": told["token"]}]
