@@ -22,7 +22,7 @@ def private(path: Path) -> Path:
         path.mkdir(mode=PRIVATE, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as exc:
-        if path.is_symlink():
+        if _is_link(path):
             raise ConfigError(f"{path} is a link, and links are not followed there. Remove it.") from exc
         raise ConfigError(f"{path} cannot be used ({exc.strerror}). Make it a folder of this account.") from exc
     try:
@@ -33,6 +33,13 @@ def private(path: Path) -> Path:
     finally:
         os.close(descriptor)
     return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # what lies above it may not be entered
+        return False
 
 
 def _check(path: Path, info: os.stat_result) -> None:

@@ -27,7 +27,7 @@ from calliope_agent.keys.private import read_private, write_private
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-MAX_BYTES = 8 << 20
+MAX_BYTES = 32 << 20  # the ledger's days full of targets with the longest names there may be are half of it
 WRITE_AFTER_S = 5.0
 NAME = "ledger.json"
 
@@ -71,7 +71,12 @@ class LedgerFile:
         """Write what is not written yet."""
         if self._timer is not None:
             self._timer.cancel()
+        await self._written()  # without what has changed since it began
+        if self._timer is not None:
             self._write()
+            await self._written()
+
+    async def _written(self) -> None:
         if self._writing is not None:
             await self._writing
 
@@ -93,7 +98,7 @@ class LedgerFile:
 
     def _read(self) -> _Book | None:
         try:
-            raw = read_private(self._path, MAX_BYTES) if self._path.exists() else None
+            raw = read_private(self._path, MAX_BYTES)
         except ConfigError as exc:
             log.warning("What was spent before is not known: %s", exc.message)
             return None

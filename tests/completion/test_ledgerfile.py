@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calliope_agent.completion.ledger import MAX_DAYS, Ledger, Row
+from calliope_agent.catalog import MAX_NAME
+from calliope_agent.completion.ledger import MAX_DAYS, MAX_TARGETS, Ledger, Row
 from calliope_agent.completion.ledgerfile import NAME, LedgerFile
 from tests.doors.processes import until
+from tests.shut import shut
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROW = {"requests": 2, "answered": 2, "input_tokens": 7, "cost_usd": None}
@@ -91,6 +93,50 @@ async def test_a_folder_that_cannot_be_used_costs_no_request_and_is_said(
     file.changed()
     await file.close()
     assert "What was spent is not kept" in caplog.text
+
+
+async def test_a_folder_that_may_not_be_entered_costs_no_request_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    file = LedgerFile(ledger(), state / "ledger")
+    with shut(state):
+        await file.load()
+        file.changed()
+        await file.close()
+    assert "What was spent before is not known" in caplog.text
+    assert "What was spent is not kept" in caplog.text
+
+
+async def test_what_changes_while_it_is_written_is_written_at_the_end(tmp_path: Path) -> None:
+    counted = ledger()
+    counted.days = {"2026-02-01": {"a/b": Row(requests=1)}}
+    file = LedgerFile(counted, tmp_path / "ledger", after_s=0)
+    file.changed()
+    folder = tmp_path / "ledger"
+
+    async def begun() -> bool:
+        return folder.exists()
+
+    await until(begun)
+    for number in range(2, 50):
+        counted.days["2026-02-01"]["a/b"].requests = number
+        file.changed()
+        await asyncio.sleep(0)
+    await file.close()
+    assert (await taken_up(folder)).days == counted.days
+
+
+async def test_the_largest_ledger_there_may_be_comes_back(tmp_path: Path) -> None:
+    counted = ledger()
+    names = ["openai/" + "\U0001f600" * MAX_NAME + str(number) for number in range(MAX_TARGETS + 1)]
+    days = [(NOW - timedelta(days=back)).date().isoformat() for back in range(MAX_DAYS)]
+    counted.days = {day: {name: Row(*[2**53] * 10) for name in names} for day in days}
+    file = LedgerFile(counted, tmp_path / "ledger")
+    file.changed()
+    await file.close()
+    assert (await taken_up(tmp_path / "ledger")).days == counted.days
 
 
 async def test_a_change_is_written_by_itself(tmp_path: Path) -> None:
