@@ -61,11 +61,10 @@ class ConfigFile:
         return None
 
     def _text(self) -> str:
-        if self.path.is_symlink():
-            raise Conflict(f"{self.path} is a symbolic link, so it is changed by hand only.")
-        if not self.path.exists():
-            return ""
         try:
-            return tomlfile.read(self.path).text
+            found = tomlfile.read_if_there(self.path)
         except ConfigError as exc:
             raise Conflict(f"Nothing was changed. {exc.message}") from exc
+        if self.path.is_symlink():
+            raise Conflict(f"{self.path} is a symbolic link, so it is changed by hand only.")
+        return "" if found is None else found.text

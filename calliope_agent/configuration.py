@@ -71,7 +71,7 @@ class Configuration:
     def _reload(self) -> None:
         """config.toml and every provider's file."""
         try:
-            file = tomlfile.read(self._file) if self._file.exists() else None
+            file = tomlfile.read_if_there(self._file)
             self.loaded = settings.load(self._environ, file, self.loaded.flags)
         except errors.ConfigError as exc:
             log.warning("%s", exc.message)

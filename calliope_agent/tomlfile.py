@@ -53,6 +53,17 @@ def read(path: Path) -> TomlFile:
     return parse(text, str(path))
 
 
+def read_if_there(path: Path) -> TomlFile | None:
+    """None where there is no such file. Raises as `read` does; a folder that may not be entered is no absence."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
+    return read(path)
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'key_env'?`` or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

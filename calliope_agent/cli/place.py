@@ -76,10 +76,8 @@ class Door:
 def loaded(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Loaded:
     """The settings as the server would have them."""
     first = settings.load(environ, None, flags)
-    file = paths.find(environ, first.settings).config_file
-    if not file.exists():
-        return first
-    return settings.load(environ, tomlfile.read(file), flags)
+    file = tomlfile.read_if_there(paths.find(environ, first.settings).config_file)
+    return first if file is None else settings.load(environ, file, flags)
 
 
 def door(environ: Mapping[str, str], *, manage: bool = False) -> Door:

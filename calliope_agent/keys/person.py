@@ -103,7 +103,7 @@ class PersonKeys:
 
     async def delete(self, provider: str) -> bool:
         """Whether there was one. Raises ConfigError when a backend that may hold it does not answer."""
-        gone = self.mark(provider).exists() and await self._delete_in_ring(provider)
+        gone = self._is_marked(provider) and await self._delete_in_ring(provider)
         return await self._in_vault(lambda: self.vault.delete(provider)) or gone
 
     async def troubles(self) -> list[str]:
@@ -133,8 +133,11 @@ class PersonKeys:
             return Found(trouble=" ".join(found.trouble for found in (from_ring, from_vault) if found.trouble))
         return max(both, key=lambda found: found.entry.set_at if found.entry else 0.0)
 
+    def _is_marked(self, provider: str) -> bool:
+        return stamp(self.mark(provider)) is not None  # a folder that may not be entered holds no mark for us
+
     async def _find_in_ring(self, provider: str) -> Found:
-        if not self.mark(provider).exists():
+        if not self._is_marked(provider):
             return Found()
         found = await self.probed()
         if found.ring is None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.agents import ANTHROPIC_KEY, OPENAI_KEY, ServedAgent, chat, pointed_at
-from tests.upstream import ScriptedProvider
+from tests.shut import shut
+from tests.upstream import ScriptedProvider, text
 
 SETTINGS = "/api/settings"
 HAND_WRITTEN = """\
@@ -195,3 +196,20 @@ async def test_secrets_are_never_shown(provider: ScriptedProvider, tmp_path: Pat
                 assert secret not in text
         row = (await rows(agent))["keys_passphrase"]
         assert (row["value"], row["set"], row["secret"]) == (None, True, True)
+
+
+async def test_a_home_that_is_away_stops_no_request(agent: ServedAgent, provider: ScriptedProvider) -> None:
+    """A network file system has its moments: the last good state is kept, and what would be written is refused."""
+    config(agent).parent.mkdir(parents=True, exist_ok=True)
+    config(agent).write_text(HAND_WRITTEN)
+    provider.script(text("first"), text("away"), text("back"))
+    assert (await agent.post("/v1/chat/completions", chat()))[0] == 200
+    assert (await patch(agent, {"cache_ttl_s": 61}))[0] == 200
+    with shut(config(agent).parent):
+        await agent.agent.refresh(now=True)
+        assert (await agent.post("/v1/chat/completions", chat()))[0] == 200
+        assert agent.agent.settings.cache_ttl_s == 61
+        told = (await patch(agent, {"cache_ttl_s": 62}))[1]["error"]
+        assert "Permission denied" in told["message"]
+    await agent.agent.refresh(now=True)
+    assert (await agent.post("/v1/chat/completions", chat()))[0] == 200
