@@ -51,7 +51,10 @@ _SECRET_NAME = re.compile(
     r"(?i)(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|PRIVATE|_KEY$|_PAT$|_DSN$|_AUTH$)"
 )
 _KEY = re.compile(r"(sk-|sk_|AIza|gsk_|hf_|xai-|AKIA|ASIA|cal-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{12,}")
-_PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]+@")
+# A password, a token in the user's place (a mirror's ``https://TOKEN@…``; not ``git@``), and conda's place for one.
+_SECRET_IN_URL = re.compile(
+    r"://(?:[^/\s@]*:[^/\s@]+@|(?=[^/\s@:\d]*\d)[^/\s@:]{20,}:?@|\S*/t/[A-Za-z0-9-]{12,}(?:[/\s]|$))"
+)
 
 
 def allowed(environ: Mapping[str, str]) -> dict[str, str]:
@@ -75,5 +78,5 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    """An allowed name whose value is a key all the same (``NB_X=sk-…``), or an address with a password in it."""
-    return bool(_KEY.match(value) or (name not in _PROXIES and _PASSWORD_IN_URL.search(value)))
+    """An allowed name whose value is a key all the same (``NB_X=sk-…``), or an address with a secret in it."""
+    return bool(_KEY.match(value) or (name not in _PROXIES and _SECRET_IN_URL.search(value)))
