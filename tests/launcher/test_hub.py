@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ssl
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +105,52 @@ def test_the_hub_is_asked_with_its_own_certificates(tmp_path: Path) -> None:
     for name in ("SSL_CLIENT_CA", "SSL_CERTFILE"):
         with pytest.raises(OSError, match="No such file"):
             hub.read({**api, f"JUPYTERHUB_{name}": str(tmp_path / "missing.pem")}).tls()
+
+
+def authority(folder: Path, name: str) -> Path:
+    """A certificate for the loopback that vouches for itself, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    told = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(told, told, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / f"{name}.pem"
+    file.write_bytes(made.public_bytes(Encoding.PEM) + written)
+    return file
+
+
+@pytest.mark.parametrize("name", ["hub", "world"])
+async def test_no_authority_but_the_hub_s_own_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not the machine's either: whoever holds a certificate of theirs for such a name is not the hub."""
+    files = {each: authority(tmp_path, each) for each in ("hub", "world")}
+    monkeypatch.setenv("SSL_CERT_FILE", str(files["world"]))
+    spoken = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    spoken.load_cert_chain(files[name])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nX-JupyterHub-Version: 5.2.1\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=spoken)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/hub/api"
+    mine = hub.read({**SPAWNED, "JUPYTERHUB_API_URL": url, "JUPYTERHUB_SSL_CLIENT_CA": str(files["hub"])})
+    async with server:
+        if name == "hub":
+            assert await hub.version(url, mine.tls()) == "5.2.1"
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await hub.version(url, mine.tls())
 
 
 def test_port_wins_over_jupyterhub_port() -> None:
