@@ -53,6 +53,18 @@ def container_name(user: str, server: str) -> str:
     return f"{slug(user, 20)}-{slug(service, 24)}-{short_hash(user, server)}"
 
 
+def name_of(told: dict) -> str:
+    """The user's name as the identity provider has it.
+
+    Checked before JupyterHub makes its letters small: Unicode has a Kelvin sign that becomes a plain k, and with it a
+    person would become another one.
+    """
+    name = told.get(os.environ.get("OIDC_USERNAME_CLAIM", "preferred_username"))
+    if not isinstance(name, str) or not USER_NAME.fullmatch(name):
+        raise web.HTTPError(403, "This user name cannot be used here. Ask the administrator for another.")
+    return name
+
+
 def name_it(spawner) -> None:
     """The pre_spawn_hook: names and volumes that are this person's and nobody else's."""
     user, server = spawner.user.name, spawner.name
@@ -155,7 +167,7 @@ if os.environ.get("OIDC_ISSUER"):
         "OIDC_USERDATA_URL", f"{issuer}/protocol/openid-connect/userinfo"
     )
     c.GenericOAuthenticator.scope = ["openid", "profile", "email"]
-    c.GenericOAuthenticator.username_claim = os.environ.get("OIDC_USERNAME_CLAIM", "preferred_username")
+    c.GenericOAuthenticator.username_claim = name_of
     allowed = os.environ.get("OIDC_ALLOWED_GROUPS", "")
     if allowed:
         c.GenericOAuthenticator.manage_groups = True

@@ -64,6 +64,22 @@ def test_the_chart_s_proxy_looks_at_names_where_people_have_their_own() -> None:
         assert set(hosts) == {domain, f"*.{domain}"}
 
 
+@pytest.mark.parametrize("template", ["jupyterhub_config.py", "kubernetes-values.yaml"])
+def test_no_user_s_name_becomes_another_s(template: str) -> None:
+    """JupyterHub makes letters small after the provider has said the name: the Kelvin sign would become a k."""
+    if tool("jupyterhub") is None:
+        pytest.skip("jupyterhub is not installed (make image-test installs it)")
+    python = str(Path(tool("jupyterhub") or sys.executable).parent / "python")
+    script = Path(__file__).parent / "usernames.py"
+    oidc = {"OIDC_ISSUER": "https://id.example", "OIDC_CLIENT_ID": "x", "OIDC_CLIENT_SECRET": "y"}
+    done = subprocess.run(
+        [python, str(script), str(CONTAINER / "hub" / template), "kate", "Kate@x.org", "\u212aate", "k/../ate", "kate\n"],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **oidc},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["kate", "kate@x.org", "403", "403", "403"]
+
+
 def test_a_broken_manifest_would_be_found(tmp_path: Path) -> None:
     found = tool("kubernetes-validate")
     if found is None:
