@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.error
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.image.engine import podman
-from tests.image.hub import PASSWORD, PEOPLE, SERVER, Hub, names_of, own_network, serving
+from tests.image.hub import PASSWORD, PEOPLE, SERVER, Hub, names_of, serving
 from tests.image.test_life import TOKEN
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
@@ -84,27 +82,3 @@ def test_the_address_of_old_leads_to_the_server_of_now(hub: Hub) -> None:
 def test_a_name_that_is_none_is_refused(hub: Hub, name: str) -> None:
     code, _ = hub.api("POST", f"/users/alice/servers/{name}", {})
     assert code >= 400
-
-
-def test_the_template_s_own_network_carries_all_of_it(image: str, tmp_path: Path) -> None:
-    """Spawner, port and addresses as shipped: each container behind its own address on a bridge."""
-    with own_network(image) as (name, gateway):
-        settings = {"WAIIDE_TRIAL_PASSWORD": PASSWORD, "WAIIDE_NETWORK": name, "WAIIDE_HUB_NAME": gateway}
-        with serving(image, tmp_path, settings, gateway=gateway) as found:
-            found.api("POST", "/users/alice")
-            found.start("alice")
-            code, page = found.as_user("alice", f"/user/alice/{SERVER}/?folder=/home/alice/workspace")
-            assert (code, "workbench" in page) == (200, True), page[-500:]
-            ports = podman("inspect", names_of("alice")[0], "--format", "{{.NetworkSettings.Ports}}")
-            assert "127.0.0.1" not in ports
-            assert "0.0.0.0" not in ports
-            # A neighbour on the network, who has no login: the door and nothing behind it.
-            address = json.loads(podman("inspect", names_of("alice")[0]))[0]["NetworkSettings"]["Networks"][name][
-                "IPAddress"
-            ]
-            script = (
-                "import socket\n"
-                "for port in (8070, 8071, 8072):\n"
-                f"    with socket.socket() as s:\n        if s.connect_ex(({address!r}, port)) == 0: print(port)"
-            )
-            assert podman("exec", name, "python3", "-c", script) == "8070"
