@@ -81,7 +81,8 @@ async def test_a_tier_s_limits_are_enough(image: str, memory: str, cpus: str) ->
         assert podman("inspect", running.name, "--format", "{{.State.OOMKilled}}") == "false"
 
 
-def test_a_kill_for_memory_would_be_seen(image: str) -> None:
+def test_a_kill_for_memory_would_be_seen(image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # podman's monitor leaves a file named "oom" where it was started
     with container(image, "--memory", "400m", "--memory-swap", "400m", env={"USE_ALL_COMPONENTS": "false"}) as running:
         running.ready()
         greedy = "import mmap; m = mmap.mmap(-1, 1 << 30); m.write(b'x' * (1 << 30))"
