@@ -12,6 +12,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from calliope_agent.api.offers import Parser, offered
 from calliope_agent.api.outlet import Outlet
 
 MOST_BYTES = 64 << 10
@@ -27,6 +28,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(Outlet(transport, self.loop))  # type: ignore[arg-type]  # what uvicorn uses of one
+        self.parser = Parser(self)
         self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -50,7 +52,12 @@ class BoundedHeads(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_open = False
         self._stop_timer()
-        super().on_headers_complete()
+        if not offered(self.parser):
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     @property
     def _answering(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.agents import ServedAgent, chat, pointed_at
 from tests.attack.conftest import connected, said, status_of
-from tests.upstream import ScriptedProvider
+from tests.upstream import ScriptedProvider, text
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -69,6 +69,81 @@ async def test_a_body_with_two_lengths_is_refused(agent: ServedAgent, lengths: s
     answer = await said(agent, request.encode())
     assert status_of(answer) == 400
     assert answer.count(b"HTTP/1.1") == 1
+
+
+SMUGGLED = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def offering(agent: ServedAgent, protocol: str, body: bytes, more: str = "") -> tuple[bytes, bytes]:
+    """Head and body of a question as Java's HttpClient or ``curl --http2`` send it: with an offer to go on in another protocol."""
+    length = "" if "chunked" in more else f"content-length: {len(body)}\r\n"
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer {agent.token}\r\n"
+        f"content-type: application/json\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: {protocol}\r\n"
+        f"http2-settings: AAMAAABkAAQAAP__\r\n{more}{length}\r\n"
+    )
+    return head.encode(), body
+
+
+LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "anything"])
+@pytest.mark.parametrize("every", [0, 0.05])
+async def test_a_body_behind_an_offer_is_no_other_request(agent: ServedAgent, protocol: str, every: float) -> None:
+    head, body = offering(agent, protocol, SMUGGLED)
+    told = await said(agent, head, body, LAST, every=every)
+    assert status_of(told) == (426 if protocol == "websocket" else 400)
+    assert told.count(b"HTTP/1.1 ") == 2
+    assert told.count(b'"healthy"') == 1
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 200, -60, -30, -1])
+async def test_a_question_with_an_offer_is_answered(agent: ServedAgent, provider: ScriptedProvider, cut: int) -> None:
+    provider.script(text("As ever."), text("And again."))
+    asked = json.dumps(chat()).encode()
+    first = b"".join(offering(agent, "h2c", asked))
+    second = b"".join(
+        offering(agent, "h2c", b"%x\r\n%b\r\n0\r\n\r\n" % (len(asked), asked), "transfer-encoding: chunked\r\n")
+    )
+    told = await said(agent, first[:cut], first[cut:] + second[:cut], second[cut:] + LAST, every=0.02)
+    assert told.count(b"HTTP/1.1 200 OK") == 3
+    assert told.index(b"As ever.") < told.index(b"And again.") < told.index(b'"healthy"')
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "upgrade",
+        "UPGRADE\t, close",
+        "close, upgrade",
+        "keep-alive,upgrade ,upgrade",
+        "upgrade\r\nConnection: upgrade",
+        "upgrade\r\nConnection: close",
+        "upgrade,,",
+    ],
+)
+async def test_every_spelling_of_an_offer_is_declined_or_refused(
+    agent: ServedAgent, version: str, connection: str
+) -> None:
+    head, body = offering(agent, "h2c", SMUGGLED)
+    spelt = head.replace(b"Upgrade, HTTP2-Settings", connection.encode()).replace(
+        b"HTTP/1.1", f"HTTP/{version}".encode()
+    )
+    told = await said(agent, spelt + body + LAST)
+    assert status_of(told) == 400
+    assert told.count(b'"healthy"') <= 1
+    assert told.count(b"HTTP/1.1 ") <= 2
+
+
+async def test_offers_in_great_number_are_each_answered(agent: ServedAgent) -> None:
+    one = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    assert (await said(agent, one * 300 + LAST)).count(b'"healthy"') == 301
+
+
+async def test_a_tunnel_is_refused(agent: ServedAgent) -> None:
+    assert status_of(await said(agent, b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 400
 
 
 JSON = {"content-type": "application/json"}
