@@ -100,8 +100,7 @@ class Front:
 
     def _response(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-        path = urlsplit(rest.partition(" ")[0]).path
-        healthy = path in ("/health", f"{self._prefix}health", f"{self._prefix}api/health")
+        healthy = _path(rest.partition(" ")[0]) in ("/health", f"{self._prefix}health", f"{self._prefix}api/health")
         if healthy:
             kind, body = "application/json", json.dumps(health()).encode()
         else:
@@ -117,6 +116,14 @@ class Front:
             *(f"{name}: {value}" for name, value in SECURITY.items()),
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body)
+
+
+def _path(target: str) -> str:
+    """Empty for what is no address at all."""
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return ""
 
 
 def health() -> dict[str, str]:

@@ -57,6 +57,18 @@ async def test_a_visitor_at_the_moment_of_the_hand_over_is_answered(uncollected:
         assert await first_line(visitor) == b"HTTP/1.1 503 Service Unavailable"
 
 
+@pytest.mark.parametrize("target", [b"http://[x", b"//[", b"http://", b"*", b"", b"/%zz", b"\xff\xfe"])
+async def test_what_is_no_address_is_answered_too(target: bytes) -> None:
+    port = free_port()
+    door = made(port)
+    await door.open()
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as visitor:
+        visitor.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+        visitor.setblocking(False)
+        assert await first_line(visitor) == b"HTTP/1.1 503 Service Unavailable"
+    await door.close()
+
+
 async def test_a_whole_queue_is_answered_after_the_port_was_left(uncollected: None) -> None:
     port = free_port()
     door = made(port)
