@@ -3,17 +3,23 @@
 Decisions
 1. httptools has no bound of its own: an endless head filled the memory, and one endless header line cost CPU by its square.
 2. Only a head that did not come in one read is counted and timed, so a usual request pays nothing for this.
-3. A connection on which nothing is ever said is closed after the same time; uvicorn only times what follows an answer.
+3. uvicorn tells a lost connection to the request that came last. Where requests were sent ahead that is not the one that is being
+   answered, which would go on, and be paid for, for nobody.
+4. A connection on which nothing is ever said is closed after the same time; uvicorn only times what follows an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from calliope_agent.api.offers import Parser, offered
 from calliope_agent.api.outlet import Outlet
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 MOST_BYTES = 64 << 10
 SECONDS = 20.0
@@ -25,6 +31,7 @@ class BoundedHeads(HttpToolsProtocol):
     _head_bytes = 0
     _head_open = True
     _head_timer: asyncio.TimerHandle | None = None
+    _begun: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(Outlet(transport, self.loop))  # type: ignore[arg-type]  # what uvicorn uses of one
@@ -34,6 +41,9 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        if self._begun is not None:
+            self._begun.disconnected = True
+            self._begun.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -58,6 +68,10 @@ class BoundedHeads(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._begun = cycle
+        super()._start_asgi_task(cycle, app)
 
     @property
     def _answering(self) -> bool:

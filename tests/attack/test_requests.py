@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -144,6 +145,26 @@ async def test_offers_in_great_number_are_each_answered(agent: ServedAgent) -> N
 
 async def test_a_tunnel_is_refused(agent: ServedAgent) -> None:
     assert status_of(await said(agent, b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 400
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+async def test_who_leaves_with_requests_sent_ahead_is_not_paid_for(
+    agent: ServedAgent, provider: ScriptedProvider, ahead: int
+) -> None:
+    provider.script(text("First", " never").hold(asyncio.Event(), before=1))
+    body = json.dumps(chat(stream=True)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer {agent.token}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await connected(agent)
+    writer.write((head.encode() + body) * (1 + ahead))
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"First")
+    writer.close()
+    await writer.wait_closed()
+    await provider.client_gone(0)
+    assert provider.calls == 1
 
 
 JSON = {"content-type": "application/json"}
