@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from calliope_agent.environment import allowed, matches, may_pass
 from calliope_agent.secret import Secret
 
-HUBS_OWN = ("JUPYTERHUB_*", "JPY_*", "JUPYTER_TOKEN", "WAIIDE_CONTROL_FD")
+HUBS_OWN = ("JUPYTERHUB_*", "JPY_*", "JUPYTER_TOKEN", "WAIIDE_CONTROL_FD", "WAIIDE_LISTEN_FDS")
 
 
 @dataclass(frozen=True, slots=True)

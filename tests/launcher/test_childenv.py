@@ -41,6 +41,13 @@ def test_the_operator_may_pass_more_but_not_the_hub_s_token() -> None:
     assert "hub" not in found.values()
 
 
+def test_a_descriptor_named_from_outside_reaches_nobody() -> None:
+    """What stands under that number in a child is another file, or none."""
+    given = {"WAIIDE_CONTROL_FD": "0", "WAIIDE_LISTEN_FDS": "0", "WAIIDE_NOTE": "x"}
+    assert childenv.for_jupyter(given, ["WAIIDE_*"]) == {"WAIIDE_NOTE": "x"}
+    assert childenv.for_agent(given) == {"WAIIDE_NOTE": "x"}
+
+
 def test_jupyter_gets_the_hub_s_names_and_the_agent_gets_the_keys() -> None:
     assert childenv.for_jupyter(GIVEN)["JUPYTERHUB_API_TOKEN"] == "hub"
     assert "OPENAI_API_KEY" not in childenv.for_jupyter(GIVEN)
