@@ -210,6 +210,10 @@ class Agent:
         return target.name if target is not None else None
 
     def _ended(self, record: Record) -> None:
+        """Counted in the loop's next turn: the caller's answer goes first."""
+        asyncio.get_running_loop().call_soon(self._count, record)
+
+    def _count(self, record: Record) -> None:
         self.metrics.ended(record)
         if record.kind != "inline":  # a suggestion spends nothing itself: the call it made has a record of its own
             self.ledger.ended(record)

@@ -72,8 +72,26 @@ async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], hold
 
 
 async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | None) -> None:
-    if not flight.settled.done():
-        await asyncio.wait((flight.settled, left), timeout=hold_s, return_when=asyncio.FIRST_COMPLETED)
+    """Wait until the status is known, the caller has gone, or the hold is over; `asyncio.wait` costs two turns of the loop more."""
+    if flight.settled.done():
+        return
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    flight.settled.add_done_callback(wake)
+    left.add_done_callback(wake)
+    timer = loop.call_later(hold_s, wake) if hold_s is not None else None
+    try:
+        await waiter
+    finally:
+        flight.settled.remove_done_callback(wake)
+        left.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
 
 
 class _Body:
@@ -105,7 +123,7 @@ class _Body:
     async def _plain_frames(self, number: int, frames: list[bytes]) -> None:
         self._last = number + len(frames)
         data = b"".join(frames)
-        if self._last == self._log.next_number and self._log.ended and self._log.error is None:
+        if self._log.ended and self._log.error is None and self._last == self._log.next_number:
             self._end = data  # the last frames go out with the end: another write would wake the caller twice
         else:
             await self._write(data)

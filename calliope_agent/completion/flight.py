@@ -60,16 +60,13 @@ class Flight:
             self.log.append(frames)
         self._settle()
 
-    async def write(self, frames: list[bytes]) -> None:
-        await self.log.write(frames)
-
     def land(self, plain: Plain | None = None) -> None:
         """The whole, verified answer is there."""
         self.plain = plain
+        self.log.end()
+        self._settle()  # first, so that the caller's turn comes before what the record's end sets off
         self.record.settle()
         self.record.end("complete", 200)
-        self.log.end()
-        self._settle()
 
     def fail(self, error: AgentError) -> None:
         self.error = error

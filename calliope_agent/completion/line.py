@@ -187,13 +187,14 @@ class _Run:
 
     async def _stream(self, attempt: Attempt, deadline: asyncio.Timeout) -> None:
         held: list[bytes] = []
+        write = self.flight.log.write
         door = self.line.door_for(attempt.call, attempt.target)
         first_token_s = attempt.limits.first_token_s
         try:
             async with asyncio.timeout(first_token_s) as first_token, aclosing(door.stream(attempt)) as parts:
                 async for part in parts:
                     if self.flight.committed:
-                        await self.flight.write(part.frames)
+                        await write(part.frames)
                         continue
                     held += part.frames
                     if part.content:

@@ -25,13 +25,12 @@ from calliope_agent.upstream.answer import verify
 from calliope_agent.upstream.attempt import Attempt, Kind, Part, Plain, Wire
 from calliope_agent.upstream.breakage import translated, watched
 from calliope_agent.upstream.client import Client
-from calliope_agent.upstream.look import Look, See
 from calliope_agent.upstream.look_anthropic import AnthropicLook
 from calliope_agent.upstream.look_openai import OpenAILook
 from calliope_agent.upstream.look_responses import ResponsesLook
 from calliope_agent.upstream.place import Place, Places
+from calliope_agent.upstream.reading import Reading
 from calliope_agent.upstream.silence import Silence
-from calliope_agent.upstream.sse import Event, SseParser, frame
 
 PATHS: Final[Mapping[Kind, str]] = {
     "chat": "/chat/completions",
@@ -70,12 +69,19 @@ class NativeDoor:
         async with self._asked(attempt) as response:
             await self._expect_stream(response, attempt.limits.idle_s)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
+            reading = Reading(look, attempt.limits.answer_bytes)
             with Silence(response, attempt.limits.idle_s) as silence:
-                async for part in _parts(response, look, attempt.limits.answer_bytes):
+                while chunk := await response.content.readany():
+                    part = reading.take(chunk)
                     if part.frames:
                         silence.broken()
                         yield part
+                    if reading.broken is not None:
+                        raise reading.broken
                     silence.begins()
+                if (part := reading.rest()).frames:
+                    silence.broken()
+                    yield part
             look.end()
 
     async def plain(self, attempt: Attempt) -> Plain:
@@ -163,48 +169,6 @@ class NativeDoor:
             f"The provider's address answers with {given[:60]!r} where {wanted!r} belongs: a login page, a proxy's notice, or a "
             "wrong base URL. Open it in a browser and correct the base URL."
         )
-
-
-async def _parts(response: aiohttp.ClientResponse, look: Look, bound: int) -> AsyncGenerator[Part]:
-    """A part per read, an empty one for a read without an event.
-
-    What came before an error in the same read is given out first, as no content: a client that already has the beginning
-    gets the rest of it, and one that has nothing yet can still be served by a retry.
-    """
-    parser = SseParser()
-    total = 0
-    async for chunk in response.content.iter_any():
-        total += len(chunk)
-        if total > bound:
-            raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
-        frames: list[bytes] = []
-        try:
-            content = _look_at(parser.feed(chunk), look, frames)
-        except errors.UpstreamError:
-            if frames:
-                yield Part(frames, content=False)
-            raise
-        yield Part(frames, content)
-    if rest := [event for event in parser.flush() if not look.complete]:
-        frames = []
-        with contextlib.suppress(errors.Malformed):  # half an event is what a cut looks like: `Look.end` says so
-            content = _look_at(rest, look, frames)
-            if frames:
-                yield Part(frames, content)
-
-
-def _look_at(events: list[Event], look: Look, frames: list[bytes]) -> bool:
-    """Append what the client gets to ``frames``; whether there is content in it. Raises as the look does."""
-    content = False
-    see, drop, telling = look.see, See.DROP, See.CONTENT
-    for event in events:
-        seen = see(event)
-        if seen is drop:
-            continue
-        if seen is telling:
-            content = True
-        frames.append(frame(event.data, event.name))
-    return content
 
 
 async def _beginning(response: aiohttp.ClientResponse, idle_s: float) -> bytes:
