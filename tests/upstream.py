@@ -123,6 +123,11 @@ class ScriptedProvider:
         """Puts ``answers`` behind those already waiting; ``on="models"`` scripts ``GET …/models``."""
         self._queues[on].extend(answers)
 
+    def unscript(self) -> None:
+        """Forgets the answers that nobody has asked for yet."""
+        for queue in self._queues.values():
+            queue.clear()
+
     def respond(self, responder: Callable[[Request], Answer]) -> None:
         """Lets a function choose, for requests that the script leaves over."""
         self._responder = responder

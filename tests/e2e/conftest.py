@@ -57,6 +57,12 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
         yield scripted
 
 
+@pytest.fixture(autouse=True)
+def own_script(provider: ScriptedProvider) -> None:
+    """A test that failed before its answer was asked for leaves it to nobody else."""
+    provider.unscript()
+
+
 def told_to_servers(tools: needs.Tools, provider: ScriptedProvider) -> dict[str, str]:
     """The environment of every server: the real IDE, the scripted provider behind the agent, a kernel."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -54,7 +55,7 @@ async def test_the_openai_sdk_in_the_terminal(
 ) -> None:
     (stack.workspace / "ask.py").write_text(ASK)
     provider.script(text("From ", "the ", "terminal"))
-    await terminal.type(f"{tools.person} ask.py > told.txt 2>&1; echo ended >> told.txt\n")
+    await terminal.type(f"{shlex.quote(str(tools.person))} ask.py > told.txt 2>&1; echo ended >> told.txt\n")
     await eventually(lambda: "ended" in (stack.workspace / "told.txt").read_text(), 60)
     assert (stack.workspace / "told.txt").read_text() == "From the terminal\nFalse no token\nended\n"
     await shot(terminal.page, "terminal-sdk")
@@ -84,7 +85,7 @@ async def test_aider_in_the_terminal(stack: Stack, terminal: Workbench, provider
     provider.script(text(EDIT))
     number = len(provider.requests)
     await terminal.type(
-        f"{aider} {AIDER} --message 'Write made.py' > aider.txt 2>&1 < /dev/null; echo ended >> aider.txt\n"
+        f"{shlex.quote(aider)} {AIDER} --message 'Write made.py' > aider.txt 2>&1 < /dev/null; echo ended >> aider.txt\n"
     )
     await eventually(lambda: "ended" in (stack.workspace / "aider.txt").read_text(), 120)
     said = (stack.workspace / "aider.txt").read_text()
