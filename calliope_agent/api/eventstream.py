@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
+from calliope_agent.api.leaving import Left
 from calliope_agent.upstream.sse import PING
 
 PING_S = 10
@@ -30,9 +31,7 @@ class EventStream(EventSourceResponse):
     caller has gone.
     """
 
-    def __init__(
-        self, pour: Callable[[Write], Awaitable[bytes]], headers: Mapping[str, str], left: asyncio.Task[None]
-    ) -> None:
+    def __init__(self, pour: Callable[[Write], Awaitable[bytes]], headers: Mapping[str, str], left: Left) -> None:
         super().__init__(
             iter(()),
             headers=CACHE_CONTROL,
@@ -63,7 +62,7 @@ class EventStream(EventSourceResponse):
         loop = asyncio.get_running_loop()
         going_on = True
 
-        def leave(_: asyncio.Task[None]) -> None:
+        def leave(_: Left) -> None:
             if going_on:  # a callback that is due already is not taken back by its removal
                 bound.reschedule(loop.time())
 

@@ -24,7 +24,7 @@ from calliope_agent.api.eventstream import CACHE_CONTROL
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.fault import event
 from calliope_agent.api.intake import call_of
-from calliope_agent.api.reply import leaving
+from calliope_agent.api.leaving import Leaving, Left
 from calliope_agent.completion.record import CacheDecision, Record
 from calliope_agent.completion.wishes import Wishes, wishes_of
 from calliope_agent.inline.request import InlineRequest, Snippet, Source
@@ -75,25 +75,26 @@ async def _suggest(exchange: Exchange, call: Call, asked: str | None, how: tuple
     record = agent.note("inline", call, asked or "inline")
     record.target = target.name
     try:
-        async with aclosing(agent.lane.stream(request)) as stream, leaving(exchange.receive) as left:
-            first = await _first(stream, left, whole=not call.stream)
-            if first is None:
-                record.end("cancelled")
-                return
-            record.settle()
-            record.cache = _DECISIONS.get(stream.source, "miss")
-            if call.stream:
-                await _send_stream(exchange, stream, first, (record, shape))
-            else:
-                await exchange.json(_whole(first, stream, record, shape), 200, _headers(stream, record))
-            record.finish = stream.finish
-            record.end("complete", 200)
+        async with aclosing(agent.lane.stream(request)) as stream:
+            with Leaving(exchange.receive) as left:
+                first = await _first(stream, left, whole=not call.stream)
+                if first is None:
+                    record.end("cancelled")
+                    return
+                record.settle()
+                record.cache = _DECISIONS.get(stream.source, "miss")
+                if call.stream:
+                    await _send_stream(exchange, stream, first, (record, shape))
+                else:
+                    await exchange.json(_whole(first, stream, record, shape), 200, _headers(stream, record))
+                record.finish = stream.finish
+                record.end("complete", 200)
     except errors.AgentError as exc:
         record.end("error", exc.status, exc.code, exc.message)
         raise
 
 
-async def _first(stream: SuggestionStream, left: asyncio.Task[None], *, whole: bool) -> str | None:
+async def _first(stream: SuggestionStream, left: Left, *, whole: bool) -> str | None:
     """The first piece (all of them when ``whole``), "" where there is none; None when the caller has gone."""
 
     async def take() -> str:

@@ -10,8 +10,8 @@ Decisions
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ FORBIDDEN = frozenset(
     }
 )
 _NESTED = ("extra_body", "litellm_params")
+# Ids must differ, not be hard to guess: nothing is opened by one.
+_chance = random.Random()
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSED_HEADERS = ("anthropic-beta", "anthropic-version", "openai-beta")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -42,7 +44,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def request_id(headers: Mapping[str, str]) -> str:
     """The caller's own id where it is harmless in logs and headers, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+    return given if _ID.fullmatch(given) else f"req_{_chance.getrandbits(128):032x}"
 
 
 class BodyBounds(NamedTuple):

@@ -3,26 +3,24 @@
 Decisions
 1. Until the hold ends nothing is sent, so that a failure has its own HTTP status. When it ends, headers and pings go out and the
    rest is told as an event.
-2. The caller's leaving is watched from the first moment, for plain answers too: an answer nobody reads is not paid for.
-3. sse-starlette carries the bytes that our encoder made: one write per upstream read, its own pings between them.
+2. sse-starlette carries the bytes that our encoder made: one write per upstream read, its own pings between them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from calliope_agent.api import fault
 from calliope_agent.api.eventstream import EventStream, Write
+from calliope_agent.api.leaving import Leaving, Left
 from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import sse
+from calliope_agent.upstream.attempt import Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ async def reply(reader: Reader, caller: Caller, hold_s: float) -> None:
     """Serve a flight to one reader. Raises the flight's error while its status can still be told."""
     reader.join()
     try:
-        async with leaving(caller.receive) as left:
+        with Leaving(caller.receive) as left:
             if reader.flight.call.stream:
                 await _stream(reader, caller, left, hold_s)
             else:
@@ -47,18 +45,25 @@ async def reply(reader: Reader, caller: Caller, hold_s: float) -> None:
         reader.leave()
 
 
-async def _plain(reader: Reader, caller: Caller, left: asyncio.Task[None]) -> None:
+async def _plain(reader: Reader, caller: Caller, left: Left) -> None:
     flight = reader.flight
     await _settled(flight, left, None)
     if flight.error is not None:
         raise flight.error
     if flight.plain is not None:
         reader.told()
-        response = Response(flight.plain.body, 200, headers_of(reader), flight.plain.content_type)
-        await response(caller.scope, caller.receive, caller.send)
+        await _send_whole(flight.plain, headers_of(reader), caller.send)
 
 
-async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], hold_s: float) -> None:
+async def _send_whole(plain: Plain, headers: dict[str, str], send: Send) -> None:
+    """Without a response object: building one costs as much as routing the request did."""
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    raw += [(b"content-type", plain.content_type.encode("latin-1")), (b"content-length", b"%d" % len(plain.body))]
+    await send({"type": "http.response.start", "status": 200, "headers": raw})
+    await send({"type": "http.response.body", "body": plain.body})
+
+
+async def _stream(reader: Reader, caller: Caller, left: Left, hold_s: float) -> None:
     flight = reader.flight
     await _settled(flight, left, hold_s)
     if left.done():
@@ -71,7 +76,7 @@ async def _stream(reader: Reader, caller: Caller, left: asyncio.Task[None], hold
     await response(caller.scope, caller.receive, caller.send)
 
 
-async def _settled(flight: Flight, left: asyncio.Task[None], hold_s: float | None) -> None:
+async def _settled(flight: Flight, left: Left, hold_s: float | None) -> None:
     """Wait until the status is known, the caller has gone, or the hold is over; `asyncio.wait` costs two turns of the loop more."""
     if flight.settled.done():
         return
@@ -156,18 +161,3 @@ def headers_of(reader: Reader) -> dict[str, str]:
 def _plain_ascii(text: str) -> str:
     """Model names may hold anything printable; headers may not."""
     return text.encode("ascii", "backslashreplace").decode()[:512]
-
-
-@asynccontextmanager
-async def leaving(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """A task that ends when the caller has gone."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    task = asyncio.create_task(watch())
-    try:
-        yield task
-    finally:
-        task.cancel()
