@@ -2,8 +2,8 @@
 
 Decisions
 1. The way of the bytes to the socket is ours: sse-starlette pulls them from an iterator, wraps every single send in a cancel scope
-   and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers, its pings, its lock between
-   pings and the end, and its answer to HEAD stay as they are.
+   and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers, its lock between pings and
+   the end, and its answer to HEAD stay as they are.
 2. The body is poured, not pulled, so that the task that reads the provider can write to the caller without waking another one.
 3. No task of its own instead of four: the caller's leaving is watched from before the answer's beginning, most answers are over
    before the first ping is due, and at a stop the agent ends its streams itself, with a word (design: `Agent.stop`), where
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from calliope_agent.api.leaving import Left
@@ -35,8 +35,6 @@ class EventStream(EventSourceResponse):
         super().__init__(
             iter(()),
             headers=CACHE_CONTROL,
-            ping=PING_S,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
             sep="\n",
         )
         self.raw_headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -95,7 +93,8 @@ class EventStream(EventSourceResponse):
 
     async def _ping(self, send: Send) -> None:
         """Begun when the first ping is due; sse-starlette's own sleeps before each."""
-        async with self._send_lock:
-            if self.active:
-                await send({"type": "http.response.body", "body": PING, "more_body": True})
-        await super()._ping(send)
+        while self.active:
+            async with self._send_lock:
+                if self.active:
+                    await send({"type": "http.response.body", "body": PING, "more_body": True})
+            await asyncio.sleep(PING_S)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from calliope_agent.api import fault
@@ -20,7 +21,6 @@ from calliope_agent.completion.flight import Flight
 from calliope_agent.completion.reader import Reader
 from calliope_agent.errors import AgentError
 from calliope_agent.upstream import sse
-from calliope_agent.upstream.attempt import Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,8 @@ async def _plain(reader: Reader, caller: Caller, left: Left) -> None:
         raise flight.error
     if flight.plain is not None:
         reader.told()
-        await _send_whole(flight.plain, headers_of(reader), caller.send)
-
-
-async def _send_whole(plain: Plain, headers: dict[str, str], send: Send) -> None:
-    """Without a response object: building one costs as much as routing the request did."""
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    raw += [(b"content-type", plain.content_type.encode("latin-1")), (b"content-length", b"%d" % len(plain.body))]
-    await send({"type": "http.response.start", "status": 200, "headers": raw})
-    await send({"type": "http.response.body", "body": plain.body})
+        response = Response(flight.plain.body, 200, headers_of(reader), flight.plain.content_type)
+        await response(caller.scope, caller.receive, caller.send)
 
 
 async def _stream(reader: Reader, caller: Caller, left: Left, hold_s: float) -> None:
