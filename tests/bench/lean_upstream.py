@@ -66,6 +66,10 @@ class Provider(asyncio.Protocol):
         if not found or len(rest) < length:
             return
         self._buffer = rest[length:]
+        self.answer(rest)
+
+    def answer(self, rest: bytes) -> None:
+        """``rest`` begins with the body of a whole request."""
         if b"gpt-burst" in rest:
             self._transport.write(BURST)
         elif b"gpt-spaced" in rest:

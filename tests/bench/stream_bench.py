@@ -21,10 +21,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 
+from tests.bench import lean_upstream
 from tests.bench.lean_upstream import HEAD, TAIL
 from tests.e2e import needs
 from tests.e2e.hub import Hub
@@ -38,44 +39,33 @@ STOPS = 20
 SENT = re.compile(rb'"content":\s*"(\d+)"')
 
 
-class Provider(asyncio.Protocol):
+class Provider(lean_upstream.Provider):
     """Events that tell when they were sent; where ``stop`` is asked for, one, and then nothing until the caller leaves."""
 
     count = 0
     left: asyncio.Queue[float]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._buffer, self._timer, self._stopped = b"", None, False
+    _stopped = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._stopped:
             self.left.put_nowait(time.monotonic())
-        if self._timer is not None:
-            self._timer.cancel()
+        super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
-        if not found or len(rest) < length:
-            return
-        self._buffer = rest[length:]
+    def answer(self, rest: bytes) -> None:
         self._stopped = b"please stop" in rest
         self._transport.write(HEAD)
         self._next(1 if self._stopped else self.count)
 
-    _timer: asyncio.TimerHandle | None = None
-
-    def _next(self, left: int) -> None:
-        if left:
+    def _next(self, number: int) -> None:
+        """``number`` events are left."""
+        if number:
             delta = {"content": str(time.monotonic_ns())}
             body = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
             event = (
                 f"data: {json.dumps({**body, 'choices': [{'index': 0, 'delta': delta, 'finish_reason': None}]})}\n\n"
             )
             self._transport.write(f"{len(event):x}\r\n{event}\r\n".encode())
-            self._timer = asyncio.get_running_loop().call_later(GAP_S, self._next, left - 1)
+            self._timer = asyncio.get_running_loop().call_later(GAP_S, self._next, number - 1)
         elif not self._stopped:
             self._transport.write(TAIL)
 
