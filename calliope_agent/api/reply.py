@@ -71,7 +71,7 @@ async def _stream(reader: Reader, caller: Caller, left: Left, hold_s: float) -> 
 
 async def _settled(flight: Flight, left: Left, hold_s: float | None) -> None:
     """Wait until the status is known, the caller has gone, or the hold is over; `asyncio.wait` costs two turns of the loop more."""
-    if flight.settled.done():
+    if flight.settled:
         return
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -80,13 +80,14 @@ async def _settled(flight: Flight, left: Left, hold_s: float | None) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
-    flight.settled.add_done_callback(wake)
+    flight.watchers.append(wake)
     left.add_done_callback(wake)
     timer = loop.call_later(hold_s, wake) if hold_s is not None else None
     try:
         await waiter
     finally:
-        flight.settled.remove_done_callback(wake)
+        if not flight.settled:
+            flight.watchers.remove(wake)
         left.remove_done_callback(wake)
         if timer is not None:
             timer.cancel()
@@ -107,7 +108,7 @@ class _Body:
         """See `EventStream`."""
         reader, flight, self._write = self._reader, self._reader.flight, write
         shape = fault.shape_of_kind(flight.call.kind)
-        if not flight.settled.done():
+        if not flight.settled:
             await write(sse.PING)
         try:
             await reader.pour(self._frames if self._numbered else self._plain_frames)

@@ -10,6 +10,7 @@ Decisions
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from calliope_agent.completion.eventlog import EventLog
@@ -25,8 +26,8 @@ KEPT_BYTES = 16 << 20
 
 
 class Flight:
-    """``stream_id`` is what it is resumed by. ``settled`` is done when the first content is there, the answer is whole, or it
-    failed: the status is known then.
+    """``stream_id`` is what it is resumed by. ``settled`` when the first content is there, the answer is whole, or it failed: the
+    status is known then, and ``watchers`` are called.
     """
 
     def __init__(self, call: Call, record: Record, wishes: Wishes | None = None, *, keep: bool = False) -> None:
@@ -35,7 +36,8 @@ class Flight:
         self.record = record
         self.wishes = wishes or Wishes()
         self.log = EventLog(keep=keep, bound=KEPT_BYTES if keep else UNREAD_BYTES)
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.settled = False
+        self.watchers: list[Callable[[], None]] = []
         self.committed = False
         self.error: AgentError | None = None
         self.plain: Plain | None = None
@@ -117,8 +119,11 @@ class Flight:
             await asyncio.wait([self._task])
 
     def _settle(self) -> None:
-        if not self.settled.done():
-            self.settled.set_result(None)
+        """At once, not through a future, whose callbacks come a turn of the loop later: a caller waits for this."""
+        self.settled = True
+        watchers, self.watchers = self.watchers, []
+        for told in watchers:
+            told()
 
     def _abandon(self) -> None:
         self._leaving = None

@@ -1,48 +1,49 @@
-"""The pooled HTTP client of the native doors: connections, proxies, certificates, and addresses that are never called.
+"""The pooled HTTP client of the native doors.
 
 Decisions
-1. aiohttp's own ``trust_env`` is off: it would also read ``~/.netrc`` and put a person's password beside our key. The proxy is
-   found here, from the environment given, by the rules of urllib (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
-2. The address check stands in ``socket_factory``, which sees every address that is about to be connected, names resolved and
-   literals alike; aiohttp's resolver hook does not see literals. Link-local space holds the clouds' metadata services
-   (RFC 3927, RFC 4291 §2.5.6); `_METADATA` has those elsewhere. An IPv4 address inside an IPv6 one counts as itself. A proxy
-   resolves names itself, so behind one this check sees only the proxy.
-3. The loopback is never asked through a proxy, whether NO_PROXY names it or not: the proxy's loopback is another machine, which
+1. The proxy is found here, from the environment given, by the rules of urllib (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY). No
+   ``~/.netrc`` is read: it would put a person's password beside our key.
+2. The loopback is never asked through a proxy, whether NO_PROXY names it or not: the proxy's loopback is another machine, which
    would get the prompt.
-4. Connections are pooled per kind of address, for the life of the process: keys differ per request, sockets need not.
+3. Connections are pooled per route, for the life of the process: keys differ per request, sockets need not. The one used last is
+   taken first, so that the others can grow old and be closed.
+4. Streams ask for no content coding, whole answers for gzip: a coder in between collects events until its window is full.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import ipaddress
-import socket
 import ssl
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # public in CPython, missing in typeshed
 
-import aiohttp
+from calliope_agent import errors
+from calliope_agent.address import DEFAULT_PORTS
+from calliope_agent.upstream.breakage import translated
+from calliope_agent.upstream.connection import Connection
+from calliope_agent.upstream.dial import Route, dial, proxy_authorization
+from calliope_agent.upstream.response import Response
 
-from calliope_agent.errors import Unreachable
+KEEPALIVE_S: Final = 75
+_PATH = "/%:@!$&'()*+,;=~"
 
-KEEPALIVE_S = 75
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in (
-        "100.100.100.200",  # Alibaba
-        "168.63.129.16",  # Azure's host, which also hands out a machine's settings
-        "192.0.0.192",  # Oracle, older images
-        "fd00:ec2::254",  # AWS
-        "fd00:ec2::23",  # AWS, the credentials of EKS pods
-        "fd20:ce::254",  # Google
-    )
-)
-_NAT64 = (
-    ipaddress.IPv6Network("64:ff9b::/96"),
-    ipaddress.IPv6Network("64:ff9b:1::/48"),
-    ipaddress.IPv6Network("::/96"),
-)
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``headers`` are the caller's; what HTTP itself needs is added. ``connect_s`` bounds the way to an open connection."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    connect_s: float
+    body: bytes = b""
+    unix_socket: str | None = None
+    allow_link_local: bool = False
 
 
 class Client:
@@ -51,16 +52,21 @@ class Client:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._proxies = proxies_of(environ)
-        self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
+        self._idle: dict[Route, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+        self._routes = functools.lru_cache(maxsize=256)(self._route)
 
-    def session(self, unix_socket: str | None, *, allow_link_local: bool = False) -> aiohttp.ClientSession:
-        """The pool for a unix socket, or for TCP with or without the address check."""
-        found = self._sessions.get((unix_socket, allow_link_local))
-        if found is None:
-            found = self._open(unix_socket, allow_link_local=allow_link_local)
-            self._sessions[unix_socket, allow_link_local] = found
-        return found
+    async def ask(self, request: Request) -> Response:
+        """The answer, its head already there; `Response.release` it. Raises `UpstreamError`."""
+        route, target = self._routes(request.url, request.unix_socket, allow_link_local=request.allow_link_local)
+        head = _head(request, route, target)
+        connection = self._rested(route)
+        if connection is None:
+            connection = await self._dialled(route, request.connect_s)
+        return await connection.ask(head, request.body)
 
     def proxy(self, url: str) -> str | None:
         """The HTTP proxy for ``url`` by the environment's rules, or None."""
@@ -73,34 +79,90 @@ class Client:
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        """Close every connection and wait until the last is gone."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._idle.clear()
+        if self._open:
+            self._emptied = asyncio.get_running_loop().create_future()
+            for connection in self._open:
+                connection.close()
+            await self._emptied
 
-    def _open(self, unix_socket: str | None, *, allow_link_local: bool) -> aiohttp.ClientSession:
-        connector: aiohttp.BaseConnector
-        if unix_socket is not None:
-            connector = aiohttp.UnixConnector(path=unix_socket, limit=0, keepalive_timeout=KEEPALIVE_S)
-        else:
-            connector = aiohttp.TCPConnector(
-                limit=0,
-                keepalive_timeout=KEEPALIVE_S,
-                ssl=self._certificates(),
-                socket_factory=_socket if allow_link_local else _checked_socket,
-            )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            skip_auto_headers=("User-Agent",),
-            trust_env=False,
+    def _rested(self, route: Route) -> Connection | None:
+        """The pooled connection that was used last, if it is young enough for the provider to still have it."""
+        resting = self._idle.get(route)
+        while resting:
+            connection = resting.pop()
+            if not connection.closing and _now() - connection.idle_since < KEEPALIVE_S:
+                return connection
+            connection.close()
+        return None
+
+    async def _dialled(self, route: Route, connect_s: float) -> Connection:
+        connection = Connection(functools.partial(self._rest, route), functools.partial(self._forget, route))
+        with translated():
+            async with asyncio.timeout(connect_s):
+                await dial(route, self._certificates, connection)
+        self._open.add(connection)
+        return connection
+
+    def _rest(self, route: Route, connection: Connection) -> None:
+        connection.idle_since = _now()
+        self._idle.setdefault(route, []).append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._sweep)
+
+    def _forget(self, route: Route, connection: Connection) -> None:
+        self._open.discard(connection)
+        if self._emptied is not None and not self._open:
+            self._emptied.set_result(None)
+            self._emptied = None
+        resting = self._idle.get(route)
+        if resting and connection in resting:
+            resting.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what nobody used for long; the provider would, sooner or later, in the middle of our next request."""
+        old = _now() - KEEPALIVE_S
+        for route, resting in list(self._idle.items()):
+            for connection in resting:
+                if connection.idle_since <= old:
+                    connection.close()
+            if not resting:
+                del self._idle[route]
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(KEEPALIVE_S, self._sweep) if self._idle else None
+
+    def _route(self, url: str, unix_socket: str | None, *, allow_link_local: bool) -> tuple[Route, str]:
+        """The route, and the target of the request's first line."""
+        parts = urlsplit(url)
+        target = quote(parts.path or "/", safe=_PATH) + (f"?{parts.query}" if parts.query else "")
+        route = Route(
+            parts.scheme,
+            parts.hostname or "",
+            parts.port or DEFAULT_PORTS[parts.scheme],
+            unix_socket=unix_socket,
+            allow_link_local=allow_link_local,
         )
+        proxy = None if unix_socket else self.proxy(url)
+        if proxy is None:
+            return route, target
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        if urlsplit(proxy).scheme not in DEFAULT_PORTS:
+            raise errors.Unreachable("Only HTTP proxies can be used. Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.")
+        return replace(route, proxy=proxy), target if parts.scheme == "https" else f"http://{route.authority}{target}"
 
     def _certificates(self) -> ssl.SSLContext:
         """The system's authorities, with SSL_CERT_FILE and SSL_CERT_DIR where a company has its own."""
         if self._tls is None:
             file, folder = self._environ.get("SSL_CERT_FILE") or None, self._environ.get("SSL_CERT_DIR") or None
-            self._tls = ssl.create_default_context(cafile=file, capath=folder)
+            try:
+                tls = ssl.create_default_context(cafile=file, capath=folder)
+            except OSError as exc:
+                raise errors.Unreachable("SSL_CERT_FILE or SSL_CERT_DIR cannot be read. Correct or remove it.") from exc
+            tls.set_alpn_protocols(["http/1.1"])
+            self._tls = tls
         return self._tls
 
 
@@ -116,15 +178,6 @@ def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def forbidden(host: str) -> bool:
-    """Whether an address is link-local or a cloud's metadata service, IPv4 inside IPv6 included."""
-    address = ipaddress.ip_address(host.split("%", 1)[0])
-    return any(
-        one.is_link_local or one.is_multicast or one in _METADATA
-        for one in (address, *(_inside(address) if isinstance(address, ipaddress.IPv6Address) else ()))
-    )
-
-
 def is_loopback(host: str) -> bool:
     """Whether a URL's host means this machine by its very name."""
     try:
@@ -133,24 +186,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")  # RFC 6761 §6.3
 
 
-def _inside(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that a network may make of an IPv6 one: mapped, 6to4 (RFC 3056), Teredo, NAT64 (RFC 6052)."""
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in _NAT64):
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [one for one in found if one is not None]
+def _head(request: Request, route: Route, target: str) -> bytes:
+    """Raises `UpstreamRefused` for a header that would end its own line."""
+    given = {"host": route.host_header, **request.headers}
+    if request.method != "GET":
+        given["content-length"] = str(len(request.body))
+    if route.proxy is not None and route.scheme == "http" and (shown := proxy_authorization(route.proxy)):
+        given["proxy-authorization"] = shown
+    fields = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
+    if fields.count("\n") != len(given) or fields.count("\r") != len(given) or "\0" in fields:
+        raise errors.UpstreamRefused("A header for the provider holds a line break. Correct the request's headers.")
+    return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1", "replace")
 
 
-def _socket(info: Any) -> socket.socket:
-    family, kind, proto, _, _ = info
-    return socket.socket(family, kind, proto)
-
-
-def _checked_socket(info: Any) -> socket.socket:
-    host = info[4][0]
-    if forbidden(host):
-        raise Unreachable(
-            f"The provider's address {host} is link-local or a metadata service, which is never called. "
-            "An operator's provider file may allow it with allow_link_local = true."
-        )
-    return _socket(info)
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,8 +1,7 @@
 """All doors of a process, opened together.
 
 Decisions
-1. Whoever starts the agent imports this module in a thread, behind the first /health: aiohttp alone is a third of what the agent
-   imports, and nobody needs it before the first request.
+1. Whoever starts the agent imports this module in a thread, behind the first /health: nobody needs a door before the first request.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Decisions
 1. One door serves both wires: what differs (paths, key headers, the look) is a table, so that every rule of truth is written once.
 2. A stream's silence is timed by one timer of ours (`Silence`), from its first byte on: until then a model thinks, whether its server
    sends the headers before or after that, and only the caller's first-token limit ends it. A provider's comments and pings are
-   reads, so they hold off the stall but not the first-token limit. aiohttp's own read timer stays off.
+   reads, so they hold off the stall but not the first-token limit.
 3. Redirects are refused: a key must not follow one.
 4. The answer's headers are not passed on: gateways have leaked keys and cookies that way (Bifrost#3954).
 """
@@ -12,24 +12,21 @@ Decisions
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final
-
-import aiohttp
-import yarl
 
 from calliope_agent import errors
 from calliope_agent.upstream import refusal
 from calliope_agent.upstream.answer import verify
 from calliope_agent.upstream.attempt import Attempt, Kind, Part, Plain, Wire
-from calliope_agent.upstream.breakage import translated, watched
-from calliope_agent.upstream.client import Client
+from calliope_agent.upstream.client import Client, Request
+from calliope_agent.upstream.coding import ACCEPTED
 from calliope_agent.upstream.look_anthropic import AnthropicLook
 from calliope_agent.upstream.look_openai import OpenAILook
 from calliope_agent.upstream.look_responses import ResponsesLook
 from calliope_agent.upstream.place import Place, Places
 from calliope_agent.upstream.reading import Reading
+from calliope_agent.upstream.response import Response
 from calliope_agent.upstream.silence import Silence
 
 PATHS: Final[Mapping[Kind, str]] = {
@@ -49,7 +46,7 @@ _LOOKS: Final[Mapping[Kind, type[OpenAILook] | type[AnthropicLook] | type[Respon
     "messages": AnthropicLook,
 }
 _ERROR_BYTES = 1 << 16
-LARGE_BYTES = 1 << 18
+_OK = 200
 USER_AGENT = "calliope-agent"
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -66,13 +63,14 @@ class NativeDoor:
 
     async def stream(self, attempt: Attempt) -> AsyncGenerator[Part]:
         """See `Door.stream`."""
-        async with self._asked(attempt) as response:
+        response = await self._asked(attempt)
+        try:
             await self._expect_stream(response, attempt.limits.idle_s)
             look = _LOOKS[attempt.call.kind](attempt.seen, verifies=attempt.target.provider.verifies_finish)
-            reading = Reading(look, attempt.limits.answer_bytes)
+            reading = Reading(look, response, attempt.limits.answer_bytes)
             with Silence(response, attempt.limits.idle_s) as silence:
-                while chunk := await response.content.readany():
-                    part = reading.take(chunk)
+                while await reading.more():
+                    part = reading.take()
                     if part.frames:
                         silence.broken()
                         yield part
@@ -83,57 +81,59 @@ class NativeDoor:
                     silence.broken()
                     yield part
             look.end()
+        finally:
+            response.release()
 
     async def plain(self, attempt: Attempt) -> Plain:
         """See `Door.plain`."""
-        async with self._asked(attempt) as response:
-            self._expect_type(response, "application/json")
-            body = await _whole(response, attempt.limits.answer_bytes)
+        body = await self._json(await self._asked(attempt), attempt)
         verify(body, attempt.call.kind, attempt.seen, verifies=attempt.target.provider.verifies_finish)
         return Plain(body)
 
     async def get(self, attempt: Attempt, path: str) -> bytes:
         """The JSON that lies at ``path`` below the base URL. Raises `UpstreamError`."""
-        async with self._asked(attempt, path) as response:
-            self._expect_type(response, "application/json")
-            return await _whole(response, attempt.limits.answer_bytes)
+        return await self._json(await self._asked(attempt, path), attempt)
 
     async def close(self) -> None:
         await self._client.close()
 
-    @contextlib.asynccontextmanager
-    async def _asked(self, attempt: Attempt, path: str | None = None) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """An answer with status 200 to the call, or to a GET of ``path``.
-
-        Leaving the block before its end closes the connection, which tells the provider.
-        """
+    async def _asked(self, attempt: Attempt, path: str | None = None) -> Response:
+        """An answer with status 200 to the call, or to a GET of ``path``. Who gets it releases it."""
         place = await self._places(attempt)
-        session = self._client.session(place.unix_socket, allow_link_local=attempt.target.provider.allow_link_local)
-        url = place.base_url + path if path else _url(place.base_url, attempt)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=attempt.limits.connect_s)
-        with translated():
-            async with session.request(
+        response = await self._client.ask(
+            Request(
                 "GET" if path else "POST",
-                yarl.URL(url, encoded=True),
-                data=None if path else _payload(attempt.call.encoded(attempt.target)),
-                headers=self._headers(attempt, place),
-                timeout=timeout,
-                allow_redirects=False,
-                proxy=None if place.unix_socket else self._client.proxy(url),
-            ) as response:
-                attempt.seen.status = response.status
-                told = _request_id(response.headers)
-                attempt.seen.provider_request_id = self._scrub(told) if told else None
-                if response.status != 200:
-                    body = await _beginning(response, attempt.limits.idle_s)
-                    raise refusal.of_status(response.status, response.headers, body, self._scrub)
-                with watched(response):
-                    yield response
+                place.base_url + path if path else _url(place.base_url, attempt),
+                self._headers(attempt, place),
+                attempt.limits.connect_s,
+                b"" if path else attempt.call.encoded(attempt.target),
+                place.unix_socket,
+                attempt.target.provider.allow_link_local,
+            )
+        )
+        attempt.seen.status = response.status
+        told = _request_id(response.headers)
+        attempt.seen.provider_request_id = self._scrub(told) if told else None
+        if response.status == _OK:
+            return response
+        try:
+            body = await _beginning(response, attempt.limits.idle_s)
+        finally:
+            response.release()
+        raise refusal.of_status(response.status, response.headers, body, self._scrub)
+
+    async def _json(self, response: Response, attempt: Attempt) -> bytes:
+        try:
+            self._expect_type(response, "application/json")
+            return await _whole(response, attempt.limits.answer_bytes)
+        finally:
+            response.release()
 
     def _headers(self, attempt: Attempt, place: Place) -> dict[str, str]:
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if attempt.call.stream else "application/json",
+            "accept-encoding": "identity" if attempt.call.stream else ACCEPTED,
             "user-agent": USER_AGENT,
             "x-request-id": attempt.call.id,
             "x-calliope-hop": self._hop,
@@ -149,7 +149,7 @@ class NativeDoor:
             )
         return headers
 
-    async def _expect_stream(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
+    async def _expect_stream(self, response: Response, idle_s: float) -> None:
         """Some gateways answer a streamed request with a 200 and one JSON object, which is an error: it is told as that error."""
         if response.content_type == "application/json":
             error = refusal.error_in_body(await _beginning(response, idle_s))
@@ -158,12 +158,10 @@ class NativeDoor:
         self._expect_type(response, "text/event-stream")
 
     @staticmethod
-    def _expect_type(response: aiohttp.ClientResponse, wanted: str) -> None:
+    def _expect_type(response: Response, wanted: str) -> None:
         """A captive portal or a login page answers 200 with HTML: that is no model (LiteLLM makes an empty "stop" of it)."""
         given = response.content_type
-        if given == wanted or (wanted == "application/json" and given.endswith("+json")):
-            return
-        if given in ("application/octet-stream", "text/plain") and not response.headers.get("content-type"):
+        if given in {wanted, ""} or (wanted == "application/json" and given.endswith("+json")):
             return
         raise errors.NotAModel(
             f"The provider's address answers with {given[:60]!r} where {wanted!r} belongs: a login page, a proxy's notice, or a "
@@ -171,13 +169,13 @@ class NativeDoor:
         )
 
 
-async def _beginning(response: aiohttp.ClientResponse, idle_s: float) -> bytes:
+async def _beginning(response: Response, idle_s: float) -> bytes:
     """An error's body, as far as it comes: one that breaks off or falls silent still has its status."""
     chunks: list[bytes] = []
     size = 0
-    with contextlib.suppress(aiohttp.ClientError), Silence(response, idle_s) as silence:
+    with contextlib.suppress(errors.UpstreamError), Silence(response, idle_s) as silence:
         silence.begins()
-        async for chunk in response.content.iter_any():
+        while chunk := await response.read():
             silence.begins()
             chunks.append(chunk)
             size += len(chunk)
@@ -186,20 +184,15 @@ async def _beginning(response: aiohttp.ClientResponse, idle_s: float) -> bytes:
     return b"".join(chunks)[:_ERROR_BYTES]
 
 
-async def _whole(response: aiohttp.ClientResponse, bound: int) -> bytes:
+async def _whole(response: Response, bound: int) -> bytes:
     chunks: list[bytes] = []
     total = 0
-    async for chunk in response.content.iter_any():
+    while chunk := await response.read():
         total += len(chunk)
         if total > bound:
             raise errors.AnswerTooLarge(f"The answer is larger than {bound} bytes. Ask for a shorter one.")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """A large body goes out in pieces, so that one request's images do not hold up the others' streams."""
-    return body if len(body) < LARGE_BYTES else io.BytesIO(body)
 
 
 def _url(base_url: str, attempt: Attempt) -> str:

@@ -1,8 +1,8 @@
 """Watches a stream for silence with one timer, however many chunks it has.
 
 Decisions
-1. aiohttp re-arms its read timer on every read, which is a twentieth of what a chunk costs, so it is not used. This one is armed
-   again only when it goes off too early.
+1. A timer that is armed anew at every read costs a twentieth of what a chunk does. This one is armed again only when it goes off too
+   early.
 2. Only waiting for the provider counts: while a slow caller is being written to, nobody reads, and that is not the provider's
    silence.
 """
@@ -14,15 +14,16 @@ import math
 from types import TracebackType
 from typing import Self
 
-import aiohttp
+from calliope_agent import errors
+from calliope_agent.upstream.response import Response
 
 
 class Silence:
     """A context manager around the reading of a body. Who waits for ``idle_s`` seconds, counted from the first `begins` on, gets
-    `aiohttp.SocketTimeoutError`.
+    `Stalled`.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
+    def __init__(self, response: Response, idle_s: float) -> None:
         self._response = response
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -48,6 +49,6 @@ class Silence:
     def _look(self) -> None:
         left = self._idle_s if self._since == math.inf else self._since + self._idle_s - self._loop.time()
         if left <= 0:
-            self._response.content.set_exception(aiohttp.SocketTimeoutError("no bytes came in time"))
+            self._response.fail(errors.Stalled("The provider fell silent. Ask again, or try another model."))
         else:
             self._timer = self._loop.call_later(left, self._look)

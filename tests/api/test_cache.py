@@ -168,7 +168,7 @@ async def test_fifty_identical_requests_are_one_call(
     agent: ServedAgent, provider: ScriptedProvider, stream: bool
 ) -> None:
     gate = asyncio.Event()
-    provider.script(text("Hel", "lo").hold(gate, 1))
+    provider.script(text("Hel", "lo").hold(gate, 1 if stream else -1))
     asking = [asyncio.create_task(agent.post(CHAT, chat(stream, **SAME))) for _ in range(50)]
     await provider.arrived(0)
     await _readers(agent, 50)

@@ -89,8 +89,12 @@ async def test_an_error_is_resumed_too(provider: ScriptedProvider, tmp_path: Pat
     async with ServedAgent(tmp_path, pointed_at(provider)) as agent:
         asking = asyncio.create_task(whole(agent, *WIRES[0]))
         await provider.arrived(0)
-        async with asyncio.timeout(10):
-            await next(iter(agent.agent.flights.running)).settled
+        flight = next(iter(agent.agent.flights.running))
+        if not flight.settled:
+            settled = asyncio.Event()
+            flight.watchers.append(settled.set)
+            async with asyncio.timeout(10):
+                await settled.wait()
         gate.set()
         stream, everything = await asking
         events = blocks(everything)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calliope_agent.completion import flights
-from calliope_agent.upstream.client import Client, forbidden
+from calliope_agent.upstream.client import Client
+from calliope_agent.upstream.dial import forbidden
 from calliope_agent.upstream.sse import SseParser
 from tests.agents import OPENAI_KEY, ServedAgent, chat, pointed_at
 from tests.upstream import Answer, ScriptedProvider, status, text

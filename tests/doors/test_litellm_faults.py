@@ -113,6 +113,8 @@ async def test_a_refusal(row: str, route: str, kind: Kind, stream: bool, said: S
 @pytest.mark.parametrize("row", BREAKS)
 async def test_a_stream_that_breaks(row: str, route: str, kind: Kind, said: Said) -> None:
     answer, expected = BREAKS[row]
+    if row == "garbled" and not route.startswith("litellm"):
+        expected = errors.Truncated  # our own client reads as far as the framing holds
     parts: list[Part] = []
     async with rig() as made:
         made.scripted.script(answer)
