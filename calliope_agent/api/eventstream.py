@@ -13,12 +13,12 @@ Decisions
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from calliope_agent.api.leaving import Left
+from calliope_agent.api.leaving import Left, until_left
 from calliope_agent.upstream.sse import PING
 
 PING_S = 10
@@ -48,33 +48,12 @@ class EventStream(EventSourceResponse):
             return
         first_ping = asyncio.get_running_loop().call_later(PING_S, self._begin_pings, send)
         try:
-            await self._until_left(self._stream_response(send))
+            await until_left(self._stream_response(send), self._left)
         finally:
             self.active = False
             first_ping.cancel()
             if self._pinging is not None:
                 self._pinging.cancel()
-
-    async def _until_left(self, streaming: Coroutine[None, None, None]) -> None:
-        """In the same task: a second one, and the wait for both, would cost more than all the rest of a short answer."""
-        loop = asyncio.get_running_loop()
-        going_on = True
-
-        def leave(_: Left) -> None:
-            if going_on:  # a callback that is due already is not taken back by its removal
-                bound.reschedule(loop.time())
-
-        try:
-            async with asyncio.timeout(None) as bound:
-                self._left.add_done_callback(leave)
-                try:
-                    await streaming
-                finally:
-                    going_on = False
-                    self._left.remove_done_callback(leave)
-        except TimeoutError:
-            if not bound.expired():
-                raise
 
     async def _stream_response(self, send: Send) -> None:
         async def write(data: bytes) -> None:

@@ -9,22 +9,19 @@ Decisions
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
-from sse_starlette import EventSourceResponse
 
 from calliope_agent import errors
 from calliope_agent.api.completions import ask, guard_loop
-from calliope_agent.api.eventstream import CACHE_CONTROL
+from calliope_agent.api.eventstream import EventStream, Write
 from calliope_agent.api.exchange import Exchange, Handler
 from calliope_agent.api.fault import event
 from calliope_agent.api.intake import call_of
-from calliope_agent.api.leaving import Leaving, Left
+from calliope_agent.api.leaving import Leaving, Left, until_left
 from calliope_agent.completion.record import CacheDecision, Record
 from calliope_agent.completion.wishes import Wishes, wishes_of
 from calliope_agent.inline.request import InlineRequest, Snippet, Source
@@ -77,59 +74,59 @@ async def _suggest(exchange: Exchange, call: Call, asked: str | None, how: tuple
     try:
         async with aclosing(agent.lane.stream(request)) as stream:
             with Leaving(exchange.receive) as left:
-                first = await _first(stream, left, whole=not call.stream)
+                first = await until_left(_first(stream, whole=not call.stream), left)
                 if first is None:
                     record.end("cancelled")
                     return
                 record.settle()
                 record.cache = _DECISIONS.get(stream.source, "miss")
                 if call.stream:
-                    await _send_stream(exchange, stream, first, (record, shape))
+                    await _send_stream(exchange, stream, first, (record, shape), left)
                 else:
                     await exchange.json(_whole(first, stream, record, shape), 200, _headers(stream, record))
-                record.finish = stream.finish
-                record.end("complete", 200)
+                    _complete(record, stream)
     except errors.AgentError as exc:
         record.end("error", exc.status, exc.code, exc.message)
         raise
 
 
-async def _first(stream: SuggestionStream, left: Left, *, whole: bool) -> str | None:
-    """The first piece (all of them when ``whole``), "" where there is none; None when the caller has gone."""
-
-    async def take() -> str:
-        text = ""
-        async for piece in stream:
-            text += piece
-            if not whole:
-                break
-        return text
-
-    taking = asyncio.create_task(take())
-    await asyncio.wait((taking, left), return_when=asyncio.FIRST_COMPLETED)
-    if not taking.done():
-        taking.cancel()
-        await asyncio.wait((taking,))
-        return None
-    return taking.result()
+async def _first(stream: SuggestionStream, *, whole: bool) -> str:
+    """The first piece (all of them when ``whole``), "" where there is none."""
+    text = ""
+    async for piece in stream:
+        text += piece
+        if not whole:
+            break
+    return text
 
 
-async def _send_stream(exchange: Exchange, stream: SuggestionStream, first: str, about: tuple[Record, Shape]) -> None:
+async def _send_stream(
+    exchange: Exchange, stream: SuggestionStream, first: str, about: tuple[Record, Shape], left: Left
+) -> None:
     record, shape = about
 
-    async def frames() -> AsyncIterator[bytes]:
+    def said(text: str, finish: str | None = None) -> bytes:
+        return frame(msgspec.json.encode(_chunk(text, finish, record, shape)))
+
+    async def pour(write: Write) -> bytes:
         try:
             if first:
-                yield frame(msgspec.json.encode(_chunk(first, None, record, shape)))
+                await write(said(first))
             async for piece in stream:
-                yield frame(msgspec.json.encode(_chunk(piece, None, record, shape)))
+                await write(said(piece))
         except errors.AgentError as exc:
-            yield event(exc, "openai", exchange.id)
-            return
-        yield frame(msgspec.json.encode(_chunk("", stream.finish, record, shape))) + DONE_FRAME
+            record.end("error", exc.status, exc.code, exc.message)
+            return event(exc, "openai", exchange.id)
+        _complete(record, stream)
+        return said("", stream.finish) + DONE_FRAME
 
-    headers = {**CACHE_CONTROL, **_headers(stream, record)}
-    await exchange.answer(EventSourceResponse(frames(), headers=headers, ping=10, sep="\n", shutdown_grace_period=5))
+    await exchange.answer(EventStream(pour, _headers(stream, record), left))
+    record.end("cancelled")  # which changes nothing where the body came to its end
+
+
+def _complete(record: Record, stream: SuggestionStream) -> None:
+    record.finish = stream.finish
+    record.end("complete", 200)
 
 
 def _request(call: Call, target: str, fim: str, wishes: Wishes, exchange: Exchange) -> InlineRequest:

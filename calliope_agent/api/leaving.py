@@ -8,12 +8,15 @@ Decisions
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any, TypeVar
 
 from starlette.types import Receive
 
 BEGIN_S = 0.002
 Left = asyncio.Future[None]
+_Given = TypeVar("_Given")
 
 
 class Leaving:
@@ -45,3 +48,29 @@ class Leaving:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._left.set_result(None)
+
+
+async def until_left(work: Coroutine[Any, Any, _Given], left: Left) -> _Given | None:
+    """What ``work`` gives, or None: it is cancelled when the caller goes.
+
+    In the same task: a second one, and the wait for both, would cost more than all the rest of a short answer.
+    """
+    loop = asyncio.get_running_loop()
+    going_on = True
+
+    def leave(_: Left) -> None:
+        if going_on:  # a callback that is due already is not taken back by its removal
+            bound.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(None) as bound:
+            left.add_done_callback(leave)
+            try:
+                return await work
+            finally:
+                going_on = False
+                left.remove_done_callback(leave)
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from calliope_agent.api import eventstream
 from tests.agents import ServedAgent
+from tests.passage import until
 from tests.transcripts import facts
-from tests.upstream import ScriptedProvider, status, text
+from tests.upstream import Answer, ScriptedProvider, status, text
 
 FIM = "/v1/fim/completions"
 EDITOR = {"x-calliope-editor": "vscode:1 file:///a.py"}
@@ -82,6 +85,73 @@ async def test_leaving_ends_the_upstream_call(agent: ServedAgent, provider: Scri
     await provider.arrived(0)
     asking.cancel()
     await provider.client_gone(0)
+
+
+async def outcome(agent: ServedAgent) -> tuple[str, str | None]:
+    """The last suggestion's own record's, once it is there."""
+    async with asyncio.timeout(10):
+        while True:
+            _, listed = await agent.get("/v1/requests")
+            record = next(one for one in listed["data"] if one["kind"] == "inline")
+            if record["outcome"] != "running":
+                return record["outcome"], record["code"]
+
+
+async def test_leaving_after_the_first_word_ends_the_upstream_call(
+    agent: ServedAgent, provider: ScriptedProvider
+) -> None:
+    provider.script(text("<insert>first", " never</insert>").hold(asyncio.Event(), 1))
+    async with agent.http.post(FIM, json=fim(stream=True)) as answer:
+        await until(answer, b"first")
+    await provider.client_gone(0)
+    assert await outcome(agent) == ("cancelled", None)
+
+
+async def test_silence_within_a_suggestion_is_filled_with_pings(
+    agent: ServedAgent, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventstream, "PING_S", 0.01)
+    gate = asyncio.Event()
+    provider.script(text("<insert>first", " last</insert>").hold(gate, 1))
+    async with agent.http.post(FIM, json=fim(stream=True)) as answer:
+        told = await until(answer, b": ping\n\n: ping\n\n")
+        gate.set()
+        told += await answer.content.read()
+        headers = answer.headers
+    assert told.endswith(b"data: [DONE]\n\n")
+    assert inserted(told.decode()) == "first last"
+    assert b"first" in told.partition(b": ping")[0]
+    assert headers["content-type"].startswith("text/event-stream")
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache, no-transform", "no")
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [(text("<insert>first", "").drop_after(1), "truncated"), (text("<insert>first").then_error(500), "overloaded")],
+)
+async def test_failure_after_the_first_word_is_an_event_and_no_success(
+    agent: ServedAgent, provider: ScriptedProvider, broken: Answer, code: str
+) -> None:
+    gate = asyncio.Event()
+    provider.script(broken.hold(gate, 1))
+    async with agent.http.post(FIM, json=fim(stream=True)) as answer:
+        told = await until(answer, b"first")
+        gate.set()
+        told += await answer.content.read()
+    assert inserted(told.decode()) == "first"
+    assert json.loads(told.rpartition(b"data: ")[2])["error"]["code"] == code
+    assert b"[DONE]" not in told
+    assert await outcome(agent) == ("error", code)
+
+
+async def test_a_stop_is_told_within_a_suggestion(agent: ServedAgent, provider: ScriptedProvider) -> None:
+    provider.script(text("<insert>first", " never</insert>").hold(asyncio.Event(), 1))
+    async with agent.http.post(FIM, json=fim(stream=True)) as answer:
+        told = await until(answer, b"first")
+        await agent.agent.stop(0.05)
+        told += await answer.content.read()
+    assert b"server_stopping" in told
+    assert b"[DONE]" not in told
 
 
 async def test_no_store_and_no_cache_ask_again(agent: ServedAgent, provider: ScriptedProvider) -> None:
