@@ -62,7 +62,9 @@ class Dispatch:
     def keep(self, flight: Flight, target: Target, key: Key | None, seen: Seen) -> None:
         """What the line calls when an answer is whole: keep it under the target that gave it."""
         settings = self.settings()
-        cache_key = self.keeper.key(flight.call, target, key, flight.wishes, settings)
+        if not self.keeper.may_keep(flight.call, flight.wishes, settings):
+            return
+        cache_key = self.keeper.key(flight.call, target, key)
         if cache_key is not None:
             self.keeper.keep(cache_key, flight, target, seen, settings.cache_ttl_s)
 
@@ -84,14 +86,13 @@ class Dispatch:
         return Reader(call.id, flight, record)
 
     async def _key(self, call: Call, target: Target, wishes: Wishes) -> bytes | None:
-        settings = self.settings()
-        if not self.keeper.may_keep(call, wishes, settings):
+        if not self.keeper.may_keep(call, wishes, self.settings()):
             return None
         try:
             key = await self.keys.find(target)
         except errors.UpstreamError:
             return None  # the line finds it missing too, and may fall back
-        return self.keeper.key(call, target, key, wishes, settings)
+        return self.keeper.key(call, target, key)
 
 
 def _landed(call: Call, entry: Entry, record: Record, age_s: int) -> Reader:

@@ -47,10 +47,8 @@ class Keeper:
         """Whether this call's answer may be kept, or be one answer with another call's."""
         return not wishes.no_store and _is_cacheable(call, settings)
 
-    def key(self, call: Call, target: Target, key: Key | None, wishes: Wishes, settings: Settings) -> bytes | None:
-        """The cache's key of this call at this target; None where nothing may be kept or joined."""
-        if not self.may_keep(call, wishes, settings):
-            return None
+    def key(self, call: Call, target: Target, key: Key | None) -> bytes | None:
+        """The cache's key at this target of a call that `may_keep` allows; None where the call has no canonical form."""
         provider = target.provider
         identity = key.identity if key is not None else ""
         place = Place(call.kind, call.wire, provider.name, provider.base_url, target.model.name, identity)
