@@ -154,9 +154,8 @@ class Agent:
 
     def note(self, kind: str, call: Call, asked: str) -> Record:
         """A new record of this moment, kept among the last ones."""
-        arrived = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         clock = time.perf_counter  # uvloop's own clock ticks in milliseconds
-        record = Record(call.id, kind, asked, call.stream, arrived, clock, clock())
+        record = Record(call.id, kind, asked, call.stream, time.time(), clock, clock())
         record.ended = self._ended
         self.records.add(record)
         return record

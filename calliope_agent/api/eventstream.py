@@ -1,9 +1,9 @@
-"""sse-starlette's response for a body of bytes that are encoded already, and that somebody else may write.
+"""A stream's way to the caller: sse-starlette's headers, our bytes, which are encoded already and which somebody else may write.
 
 Decisions
 1. The way of the bytes to the socket is ours: sse-starlette pulls them from an iterator, wraps every single send in a cancel scope
-   and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers, its lock between pings and
-   the end, and its answer to HEAD stay as they are.
+   and passes it through its encoder, which costs more than the rest of a chunk's way. Its headers and its answer to HEAD stay as
+   they are; the headers are made once, since making its response costs as much as a dozen chunks.
 2. The body is poured, not pulled, so that the task that reads the provider can write to the caller without waking another one.
 3. No task of its own instead of four: the caller's leaving is watched from before the answer's beginning, most answers are over
    before the first ping is due, and at a stop the agent ends its streams itself, with a word (design: `Agent.stop`), where
@@ -13,6 +13,7 @@ Decisions
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 
 from sse_starlette import EventSourceResponse
@@ -26,31 +27,31 @@ CACHE_CONTROL = {"cache-control": "no-cache, no-transform"}
 Write = Callable[[bytes], Awaitable[None]]
 
 
-class EventStream(EventSourceResponse):
-    """``pour`` writes whole events, ready for the wire, with what it is given, and returns the last ones; ``left`` is done when the
-    caller has gone.
+class EventStream:
+    """An ASGI response. ``pour`` writes whole events, ready for the wire, with what it is given, and returns the last ones; ``left`` is
+    done when the caller has gone.
     """
 
     def __init__(self, pour: Callable[[Write], Awaitable[bytes]], headers: Mapping[str, str], left: Left) -> None:
-        super().__init__(
-            iter(()),
-            headers=CACHE_CONTROL,
-            sep="\n",
-        )
-        self.raw_headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        self._headers = _standard() + own
         self._pour = pour
         self._left = left
+        self._active = True
+        self._sending = asyncio.Lock()
         self._pinging: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
+            empty = _empty()
+            empty.raw_headers = self._headers
+            await empty(scope, receive, send)
             return
         first_ping = asyncio.get_running_loop().call_later(PING_S, self._begin_pings, send)
         try:
             await until_left(self._stream_response(send), self._left)
         finally:
-            self.active = False
+            self._active = False
             first_ping.cancel()
             if self._pinging is not None:
                 self._pinging.cancel()
@@ -59,11 +60,11 @@ class EventStream(EventSourceResponse):
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         last = await self._pour(write)
-        self.active = False
+        self._active = False
         if self._pinging is not None:
-            async with self._send_lock:
+            async with self._sending:
                 pass  # a ping that is on its way goes first; without pings the lock would only cost a turn of the loop
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
@@ -72,8 +73,17 @@ class EventStream(EventSourceResponse):
 
     async def _ping(self, send: Send) -> None:
         """Begun when the first ping is due; sse-starlette's own sleeps before each."""
-        while self.active:
-            async with self._send_lock:
-                if self.active:
+        while self._active:
+            async with self._sending:
+                if self._active:
                     await send({"type": "http.response.body", "body": PING, "more_body": True})
             await asyncio.sleep(PING_S)
+
+
+def _empty() -> EventSourceResponse:
+    return EventSourceResponse(iter(()), headers=CACHE_CONTROL, sep="\n")
+
+
+@functools.cache
+def _standard() -> list[tuple[bytes, bytes]]:
+    return _empty().raw_headers

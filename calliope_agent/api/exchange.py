@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from calliope_agent.agent import Agent
 from calliope_agent.api.guard import Scope as TokenScope
@@ -58,7 +58,7 @@ class Exchange:
         every = {"x-request-id": self.id, "cache-control": "no-store", **(headers or {})}
         await self.answer(Response(msgspec.json.encode(value), status, every, JSON))
 
-    async def answer(self, response: Response) -> None:
+    async def answer(self, response: ASGIApp) -> None:
         await response(self.asgi, self.receive, self.send)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -37,13 +38,13 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Record:
-    """One request's story. ``clock`` gives seconds, monotonic; ``arrived_at`` is ISO 8601 in UTC; ``ended`` is called once."""
+    """One request's story. ``clock`` gives seconds, monotonic; ``arrived_at`` those since 1970 in UTC; ``ended`` is called once."""
 
     id: str
     kind: str
     asked: str
     stream: bool
-    arrived_at: str
+    arrived_at: float
     clock: Callable[[], float] = field(repr=False)
     started: float = 0.0
     role: str | None = None
@@ -114,7 +115,7 @@ class Record:
             "role": self.role,
             "target": self.target,
             "stream": self.stream,
-            "arrived_at": self.arrived_at,
+            "arrived_at": _iso(self.arrived_at),
             "outcome": self.outcome,
             "status": self.status,
             "code": self.code,
@@ -185,6 +186,10 @@ def _attempt_dict(one: AttemptRecord) -> dict[str, Any]:
         "note": one.note,
         "provider_request_id": one.provider_request_id,
     }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _rounded(value: float | None) -> float | None:

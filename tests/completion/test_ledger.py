@@ -16,7 +16,7 @@ PRICES = Prices(input=2.0, output=10.0, cache_read=0.5, cache_write=2.5)
 
 
 def record(target: str | None, usage: Any = None, **more: Any) -> Record:
-    made = Record("id", "chat", "chat", False, "2026-01-01T00:00:00Z", lambda: 0.0)
+    made = Record("id", "chat", "chat", False, 0.0, lambda: 0.0)
     made.target, made.usage = target, usage
     for name, value in more.items():
         setattr(made, name, value)
