@@ -72,7 +72,7 @@ class Response:
         self._broken: errors.UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.on_body = self._pieces.append
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -126,6 +126,7 @@ class Response:
     def release(self) -> None:
         """The caller needs no more of it: a connection in the middle of an answer is closed, which tells the provider."""
         self._line.done_with(self)
+        self._parser = None  # it knows this object too: without the ring both are gone at once, not at the next collection
 
     def fail(self, error: errors.UpstreamError) -> None:
         """The rest will not come; whoever reads gets what is here, then ``error``."""
@@ -149,9 +150,11 @@ class Response:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the socket."""
-        had = len(self._pieces)
+        parser, had = self._parser, len(self._pieces)
+        if parser is None:
+            return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(_cut() if self.status else _no_http())
             return
@@ -190,16 +193,17 @@ class Response:
             self.headers.setdefault(name.lower().decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
-        if self.complete:
+        parser = self._parser
+        if self.complete or parser is None:
             return
-        status = self._parser.get_status_code()
+        status = parser.get_status_code()
         if status == _SWITCHING:
             self.fail(_no_http())
         elif status < _INFORMATIONAL:
             self.headers = {}
         else:
             self.status = status
-            self.keeps = self._parser.should_keep_alive()
+            self.keeps = parser.should_keep_alive()
             coding = self.headers.get("transfer-encoding", "")  # RFC 9112 §6.3
             self._until_close = "content-length" not in self.headers and "chunked" not in coding.lower()
 
