@@ -63,8 +63,8 @@ class Row:
     def add(self, other: Row) -> None:
         """Sum up; one unknown cost makes the sum unknown."""
         for name in self.__slots__:
-            if name != "cost_usd":
-                setattr(self, name, getattr(self, name) + getattr(other, name))
+            if name != "cost_usd" and (more := getattr(other, name)):  # most are zero: a row may be one request's
+                setattr(self, name, getattr(self, name) + more)
         known = self.cost_usd is not None and other.cost_usd is not None
         self.cost_usd = (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None
 
@@ -74,61 +74,83 @@ class Row:
         return told
 
 
+Days = dict[str, dict[str, Row]]
+
+
 @dataclass(slots=True)
 class Ledger:
-    """``now`` gives the time in UTC, ``prices`` those of a target by its name, None where it is not in the catalog."""
+    """``now`` gives the time in UTC, ``prices`` those of a target by its name, None where it is not in the catalog.
+
+    ``days`` is all that is known, ``fresh`` what of it was counted here and is not in the ledger's file.
+    """
 
     now: Callable[[], datetime]
     prices: Callable[[str], Prices | None]
-    days: dict[str, dict[str, Row]] = field(default_factory=dict)
+    days: Days = field(default_factory=dict)
+    fresh: Days = field(default_factory=dict)
     since: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.since = self.now()
 
-    def take_up(self, since: datetime, days: Mapping[str, Mapping[str, Row]]) -> None:
-        """Add what earlier processes counted, beginning ``since``."""
+    def take_up(self, since: datetime, days: Days) -> None:
+        """These ``days``, counted from ``since`` on, and what is fresh are all that is known."""
         self.since = min(self.since, since)
-        for day, rows in days.items():
-            for target, row in rows.items():
-                self.days.setdefault(day, {}).setdefault(target, Row()).add(row)
+        self.days = days
+        _add(self.days, self.fresh)
         self._forget_old_days()
+
+    def hand_out(self) -> Days:
+        """What is fresh, for the file."""
+        given, self.fresh = self.fresh, {}
+        return given
+
+    def hand_back(self, days: Days) -> None:
+        """What was handed out is still fresh: it could not be written."""
+        _add(self.fresh, days)
 
     def ended(self, record: Record) -> None:
         """Count one request that has come to its end."""
-        row = self._row(record.target or NOBODY)
-        row.requests += 1
+        counted = {self.now().date().isoformat(): {record.target or NOBODY: self._counted(record)}}
+        _add(self.days, counted)
+        _add(self.fresh, counted)
+        self._forget_old_days()
+
+    def _counted(self, record: Record) -> Row:
+        row = Row(requests=1)
         row.answered += record.outcome == "complete"
         row.failed += record.outcome == "error"
         row.cancelled += record.outcome == "cancelled"
         if record.outcome != "complete":
-            return
+            return row
         if record.cache in UNPAID:
-            row.from_cache += 1
-            return
+            row.from_cache = 1
+            return row
         tokens = tokens_of(record.usage)
         if tokens is None:
-            row.without_usage += 1
+            row.without_usage = 1
         else:
             self._spend(row, tokens, record.target or "")
+        return row
 
     def _spend(self, row: Row, tokens: Tokens, target: str) -> None:
-        row.input_tokens += tokens.input
-        row.output_tokens += tokens.output
-        row.cache_read_tokens += tokens.cache_read
-        row.cache_write_tokens += tokens.cache_write
-        cost = tokens.cost_usd(self.prices(target) or Prices())
-        row.cost_usd = None if row.cost_usd is None or cost is None else row.cost_usd + cost
-
-    def _row(self, target: str) -> Row:
-        day = self.days.setdefault(self.now().date().isoformat(), {})
-        self._forget_old_days()
-        return day.setdefault(target if target in day or len(day) < MAX_TARGETS else OTHER, Row())
+        row.input_tokens = tokens.input
+        row.output_tokens = tokens.output
+        row.cache_read_tokens = tokens.cache_read
+        row.cache_write_tokens = tokens.cache_write
+        row.cost_usd = tokens.cost_usd(self.prices(target) or Prices())
 
     def _forget_old_days(self) -> None:
         while len(self.days) > MAX_DAYS:
             del self.days[min(self.days)]
             self.since = datetime.fromisoformat(min(self.days)).replace(tzinfo=UTC)
+
+
+def _add(days: Days, more: Mapping[str, Mapping[str, Row]]) -> None:
+    for day, rows in more.items():
+        known = days.setdefault(day, {})
+        for target, row in rows.items():
+            known.setdefault(target if target in known or len(known) < MAX_TARGETS else OTHER, Row()).add(row)
 
 
 def tokens_of(usage: Mapping[str, Any] | None) -> Tokens | None:

@@ -4,7 +4,11 @@ Decisions
 1. One JSON file, replaced in one step a few seconds after a change: a request waits for no disk, and a process that is killed loses
    those seconds at most.
 2. What cannot be read is set aside under another name and said so, once; what a newer version wrote as well.
-3. Two agents of one state folder (which only settings can bring about) each write what they counted; the later one's stays.
+3. Two agents may share a state folder, by their settings or for the moment in which one takes the other's place. So what was counted
+   here is added to what the file says by then, under a lock, and none overwrites the other's. Refused: a lock held for life, with
+   which the second agent's count would end with it.
+4. Who holds the lock is the only writer, so what it finds half written was left by one that was killed.
+5. A file that is there and cannot be read is not replaced: what it says would be lost.
 """
 
 from __future__ import annotations
@@ -13,23 +17,26 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
 
 import msgspec
 
 from calliope_agent.completion import folder
-from calliope_agent.completion.ledger import Ledger, Row
+from calliope_agent.completion.ledger import Days, Ledger
 from calliope_agent.errors import ConfigError
-from calliope_agent.keys.private import read_private, write_private
+from calliope_agent.keys.lock import locked
+from calliope_agent.keys.private import read_private, sweep_unfinished, write_private
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 MAX_BYTES = 32 << 20  # the ledger's days full of targets with the longest names there may be are half of it
 WRITE_AFTER_S = 5.0
+LOCK_S = 2.0
 NAME = "ledger.json"
+LOCK = "ledger.lock"
 
 
 class _Head(msgspec.Struct):
@@ -39,11 +46,11 @@ class _Head(msgspec.Struct):
 class _Book(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     since: datetime
-    days: Mapping[str, dict[str, Row]]
+    days: Days
 
 
 class LedgerFile:
-    """``directory`` is made when something is written. Without `close` the last change may not be on the disk."""
+    """``directory`` is made where it is missing. Without `close` the last change may not be on the disk."""
 
     def __init__(self, ledger: Ledger, directory: Path, after_s: float = WRITE_AFTER_S) -> None:
         self._ledger = ledger
@@ -57,7 +64,7 @@ class LedgerFile:
         """Take up what earlier processes counted, once. To be called before anything is counted."""
         if self._loaded:
             return
-        found = await asyncio.to_thread(self._read)
+        found = await asyncio.to_thread(self._found)
         self._loaded = True  # not before: who is cancelled while waiting has taken up nothing
         if found is not None:
             self._ledger.take_up(found.since, found.days)
@@ -86,22 +93,40 @@ class LedgerFile:
         if self._writing is not None and not self._writing.done():
             self.changed()
             return
-        data = msgspec.json.encode(_Book(SCHEMA, self._ledger.since, self._ledger.days))
-        self._writing = asyncio.get_running_loop().create_task(asyncio.to_thread(self._replace, data))
+        self._writing = asyncio.get_running_loop().create_task(self._add(self._ledger.hand_out()))
 
-    def _replace(self, data: bytes) -> None:
+    async def _add(self, fresh: Days) -> None:
+        whole = Ledger(self._ledger.now, self._ledger.prices, fresh=fresh)
+        whole.since = self._ledger.since
         try:
-            folder.private(self._path.parent)
-            write_private(self._path, data)
+            await asyncio.to_thread(self._write_with, whole)
         except ConfigError as exc:
             log.warning("What was spent is not kept: %s", exc.message)
+            self._ledger.hand_back(fresh)
+        else:
+            self._ledger.take_up(whole.since, whole.days)
 
-    def _read(self) -> _Book | None:
+    def _write_with(self, whole: Ledger) -> None:
+        """Write what the file says and what is fresh of ``whole``, which then is all that the file says."""
+        with self._alone():
+            found = self._read() or _Book(SCHEMA, whole.since, {})
+            whole.take_up(found.since, found.days)
+            write_private(self._path, msgspec.json.encode(_Book(SCHEMA, whole.since, whole.days)))
+
+    def _found(self) -> _Book | None:
         try:
-            raw = read_private(self._path, MAX_BYTES)
+            with self._alone():
+                sweep_unfinished(self._path)
+                return self._read()
         except ConfigError as exc:
             log.warning("What was spent before is not known: %s", exc.message)
             return None
+
+    def _alone(self) -> AbstractContextManager[object]:
+        return locked(folder.private(self._path.parent) / LOCK, LOCK_S)
+
+    def _read(self) -> _Book | None:
+        raw = read_private(self._path, MAX_BYTES)
         if raw is None:
             return None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import stat
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from calliope_agent.errors import ConfigError
 
 MAX_BYTES = 1 << 20
+_UNFINISHED = ".{}.{}.tmp"
 
 
 class Stamp(NamedTuple):
@@ -73,7 +75,7 @@ def write_private(path: Path, data: bytes) -> None:
     """Replace the file in one step, on disk before the step. Raises ConfigError; the old file is then still there,
     whole.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(_UNFINISHED.format(path.name, secrets.token_hex(6)))
     try:
         _write_new(temporary, data)
         temporary.replace(path)
@@ -83,6 +85,13 @@ def write_private(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+def sweep_unfinished(path: Path) -> None:
+    """Remove what writers of this file left that were killed. Only for who holds the lock that all its writers take."""
+    for left in path.parent.glob(_UNFINISHED.format(glob.escape(path.name), "*")):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def make_private_directory(path: Path) -> None:

@@ -7,25 +7,40 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calliope_agent.catalog import MAX_NAME
+from calliope_agent.completion import ledgerfile
 from calliope_agent.completion.ledger import MAX_DAYS, MAX_TARGETS, Ledger, Row
-from calliope_agent.completion.ledgerfile import NAME, LedgerFile
+from calliope_agent.completion.ledgerfile import LOCK, NAME, LedgerFile
+from calliope_agent.completion.record import Record
+from calliope_agent.keys.lock import locked
 from tests.doors.processes import until
 from tests.shut import shut
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ROW = {"requests": 2, "answered": 2, "input_tokens": 7, "cost_usd": None}
+ROW: dict[str, Any] = {"requests": 2, "answered": 2, "input_tokens": 7, "cost_usd": None}
 WHOLE = {"schema": 1, "since": "2026-02-01T00:00:00Z", "days": {"2026-02-01": {"a/b": ROW}}}
 
 
 def ledger() -> Ledger:
     return Ledger(lambda: NOW, lambda _: None)
+
+
+def count(into: Ledger, requests: int) -> None:
+    for _ in range(requests):
+        record = Record("id", "chat", "chat", False, "2026-03-01T12:00:00Z", lambda: 0.0, target="a/b")
+        record.end("complete", 200)
+        into.ended(record)
+
+
+def asked(told: Ledger) -> int:
+    return sum(row.requests for rows in told.days.values() for row in rows.values())
 
 
 def put(folder: Path, text: str) -> Path:
@@ -65,7 +80,7 @@ async def test_what_cannot_be_read_is_set_aside_and_said(
 ) -> None:
     file = put(tmp_path / "ledger", text)
     assert (await taken_up(file.parent)).days == {}
-    (aside,) = file.parent.iterdir()
+    (aside,) = (one for one in file.parent.iterdir() if one.name != LOCK)
     assert aside.name != NAME
     assert aside.read_text() == text
     assert why in caplog.text
@@ -109,9 +124,91 @@ async def test_a_folder_that_may_not_be_entered_costs_no_request_and_is_said(
     assert "What was spent is not kept" in caplog.text
 
 
+async def test_what_could_not_be_written_is_written_with_the_next(tmp_path: Path) -> None:
+    hindrance = tmp_path / "ledger"
+    hindrance.write_text("a file where a folder belongs")
+    counted = ledger()
+    file = LedgerFile(counted, hindrance)
+    for times in (1, 2):
+        count(counted, times)
+        file.changed()
+        await file.close()
+        if times == 1:
+            hindrance.unlink()
+    assert asked(await taken_up(hindrance)) == asked(counted) == 3
+
+
+async def test_what_cannot_be_read_is_not_written_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written = put(tmp_path / "ledger", json.dumps(WHOLE))
+    written.chmod(0o644)
+    counted = ledger()
+    file = LedgerFile(counted, tmp_path / "ledger")
+    await file.load()
+    count(counted, 1)
+    file.changed()
+    await file.close()
+    assert json.loads(written.read_text()) == WHOLE
+    assert "Run: chmod 600" in caplog.text
+    written.chmod(0o600)
+    file.changed()
+    await file.close()
+    assert asked(await taken_up(tmp_path / "ledger")) == asked(counted) == ROW["requests"] + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["count", "write", "restart"])), max_size=25))
+def test_agents_of_one_folder_count_together_in_any_order(steps: list[tuple[int, str]]) -> None:
+    async def together(folder: Path) -> None:
+        books = [ledger() for _ in range(3)]
+        files = [LedgerFile(book, folder) for book in books]
+        for who, step in steps:
+            if step == "count":
+                count(books[who], 1)
+                files[who].changed()
+            else:
+                await files[who].close()
+            if step == "restart":
+                books[who] = ledger()
+                files[who] = LedgerFile(books[who], folder)
+                await files[who].load()
+        await asyncio.gather(*(file.close() for file in files))
+        assert asked(await taken_up(folder)) == sum(step == "count" for _, step in steps)
+
+    with TemporaryDirectory() as state:
+        asyncio.run(together(Path(state, "ledger")))
+
+
+async def test_what_a_killed_agent_left_half_written_is_swept_at_the_next_start(tmp_path: Path) -> None:
+    written = put(tmp_path / "ledger", json.dumps(WHOLE))
+    left, *others = (tmp_path / "ledger" / name for name in (f".{NAME}.0a1b2c.tmp", ".other.json.0a1b2c.tmp", "x.tmp"))
+    for one in (left, *others):
+        one.write_text('{"schema": 1, "si')
+    await taken_up(written.parent)
+    assert not left.exists()
+    assert all(one.exists() for one in (written, *others))
+
+
+async def test_what_another_agent_is_writing_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ledgerfile, "LOCK_S", 0.1)
+    written = put(tmp_path / "ledger", json.dumps(WHOLE))
+    theirs = written.with_name(f".{NAME}.0a1b2c.tmp")
+    theirs.touch()
+    with locked(written.with_name(LOCK)):
+        counted = await taken_up(written.parent)
+    assert theirs.exists()
+    assert "What was spent before is not known" in caplog.text
+    count(counted, 1)
+    file = LedgerFile(counted, written.parent)
+    file.changed()
+    await file.close()
+    assert asked(counted) == ROW["requests"] + 1
+
+
 async def test_what_changes_while_it_is_written_is_written_at_the_end(tmp_path: Path) -> None:
     counted = ledger()
-    counted.days = {"2026-02-01": {"a/b": Row(requests=1)}}
+    count(counted, 1)
     file = LedgerFile(counted, tmp_path / "ledger", after_s=0)
     file.changed()
     folder = tmp_path / "ledger"
@@ -120,22 +217,23 @@ async def test_what_changes_while_it_is_written_is_written_at_the_end(tmp_path: 
         return folder.exists()
 
     await until(begun)
-    for number in range(2, 50):
-        counted.days["2026-02-01"]["a/b"].requests = number
+    for _ in range(50):
+        count(counted, 1)
         file.changed()
         await asyncio.sleep(0)
     await file.close()
-    assert (await taken_up(folder)).days == counted.days
+    assert asked(await taken_up(folder)) == asked(counted) == 51
 
 
 async def test_the_largest_ledger_there_may_be_comes_back(tmp_path: Path) -> None:
     counted = ledger()
     names = ["openai/" + "\U0001f600" * MAX_NAME + str(number) for number in range(MAX_TARGETS + 1)]
     days = [(NOW - timedelta(days=back)).date().isoformat() for back in range(MAX_DAYS)]
-    counted.days = {day: {name: Row(*[2**53] * 10) for name in names} for day in days}
+    counted.fresh = {day: {name: Row(*[2**53] * 10) for name in names} for day in days}
     file = LedgerFile(counted, tmp_path / "ledger")
     file.changed()
     await file.close()
+    assert counted.days.keys() == set(days)
     assert (await taken_up(tmp_path / "ledger")).days == counted.days
 
 
@@ -171,17 +269,18 @@ ROWS = st.builds(Row, *[st.integers(0, 2**53)] * 10, st.none() | st.floats(0, 1e
 DAYS = st.dictionaries(st.dates().map(str), st.dictionaries(st.text(max_size=9), ROWS, max_size=3), max_size=3)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None)
 @given(DAYS)
-def test_what_was_counted_comes_back(tmp_path: Path, days: Any) -> None:
-    async def there_and_back() -> Ledger:
+def test_what_was_counted_comes_back(days: Any) -> None:
+    async def there_and_back(folder: Path) -> Ledger:
         counted = ledger()
-        counted.days = days
-        file = LedgerFile(counted, tmp_path / "ledger")
+        counted.fresh = days
+        file = LedgerFile(counted, folder)
         file.changed()
         await file.close()
-        return await taken_up(tmp_path / "ledger")
+        return await taken_up(folder)
 
-    found = asyncio.run(there_and_back())
-    assert found.days == {day: rows for day, rows in days.items() if rows}
+    with TemporaryDirectory() as state:
+        found = asyncio.run(there_and_back(Path(state, "ledger")))
+    assert found.days == days
     assert found.since == NOW
