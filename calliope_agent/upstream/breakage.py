@@ -22,12 +22,19 @@ _MESSAGES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (TimeoutError, "The provider did not accept a connection in time. Check the network."),
     (OSError, "The provider refuses or drops the connection. Is it running, and is its base URL right?"),
 )
+_PROXY: Final = "The HTTP proxy cannot be reached. Check scheme, host and port in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
 
 
 @contextlib.contextmanager
-def translated() -> Generator[None]:
+def translated(*, to_proxy: bool = False) -> Generator[None]:
     """Raises `Unreachable` for what goes wrong on the way to an open connection."""
     try:
         yield
     except (OSError, UnicodeError) as exc:
-        raise errors.Unreachable(next(message for kind, message in _MESSAGES if isinstance(exc, kind))) from exc
+        raise errors.Unreachable(_message(exc, to_proxy=to_proxy)) from exc
+
+
+def _message(exc: Exception, *, to_proxy: bool) -> str:
+    if to_proxy and not isinstance(exc, ssl.SSLCertVerificationError):
+        return _PROXY
+    return next(message for kind, message in _MESSAGES if isinstance(exc, kind))

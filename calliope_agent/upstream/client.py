@@ -17,7 +17,7 @@ import functools
 import ipaddress
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # public in CPython, missing in typeshed
@@ -26,7 +26,7 @@ from calliope_agent import errors
 from calliope_agent.address import DEFAULT_PORTS
 from calliope_agent.upstream.breakage import translated
 from calliope_agent.upstream.connection import Connection
-from calliope_agent.upstream.dial import Route, dial, proxy_authorization
+from calliope_agent.upstream.dial import Route, checked_proxy, dial, proxy_authorization
 from calliope_agent.upstream.response import Response
 
 KEEPALIVE_S: Final = 75
@@ -39,9 +39,9 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     connect_s: float
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     unix_socket: str | None = None
     allow_link_local: bool = False
 
@@ -74,7 +74,8 @@ class Client:
             return None
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if is_loopback(host) or proxy_bypass_environment(host, self._proxies):
+        with_port = f"{host}:{parts.port or DEFAULT_PORTS.get(parts.scheme)}"
+        if is_loopback(host) or any(proxy_bypass_environment(name, self._proxies) for name in (host, with_port)):
             return None
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
@@ -104,6 +105,8 @@ class Client:
         with translated():
             async with asyncio.timeout(connect_s):
                 await dial(route, self._certificates, connection)
+            if connection.closing:
+                raise ConnectionResetError("it was closed before it could be used")
         self._open.add(connection)
         return connection
 
@@ -148,10 +151,8 @@ class Client:
         proxy = None if unix_socket else self.proxy(url)
         if proxy is None:
             return route, target
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
-        if urlsplit(proxy).scheme not in DEFAULT_PORTS:
-            raise errors.Unreachable("Only HTTP proxies can be used. Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.")
-        return replace(route, proxy=proxy), target if parts.scheme == "https" else f"http://{route.authority}{target}"
+        through = replace(route, proxy=checked_proxy(proxy))
+        return through, target if parts.scheme == "https" else f"http://{route.authority}{target}"
 
     def _certificates(self) -> ssl.SSLContext:
         """The system's authorities, with SSL_CERT_FILE and SSL_CERT_DIR where a company has its own."""

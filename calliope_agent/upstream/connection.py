@@ -49,6 +49,10 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         self.transport.abort()
 
+    def forget(self) -> None:
+        """What comes from here on belongs to no answer."""
+        self._response = None
+
     @property
     def closing(self) -> bool:
         return self.transport.is_closing()

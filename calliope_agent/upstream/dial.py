@@ -17,7 +17,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +25,7 @@ import aiohappyeyeballs
 
 from calliope_agent import errors
 from calliope_agent.address import DEFAULT_PORTS
+from calliope_agent.upstream.breakage import translated
 from calliope_agent.upstream.connection import Connection
 
 RACE_S: Final = 0.25
@@ -56,7 +57,7 @@ class Route:
     scheme: str
     host: str
     port: int
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
     unix_socket: str | None = None
     allow_link_local: bool = False
 
@@ -78,16 +79,36 @@ async def dial(route: Route, tls: Tls, connection: Connection) -> None:
     if route.unix_socket is not None:
         await loop.create_unix_connection(lambda: connection, route.unix_socket)
         return
+    inner = tls() if route.scheme == "https" else None
     if route.proxy is None:
         reached = await _reached(route.host, route.port, allow_link_local=route.allow_link_local)
-        await _over(reached, connection, tls() if route.scheme == "https" else None, route.host)
+        await _over(reached, connection, inner, route.host)
         return
     proxy = urlsplit(route.proxy)
     host = proxy.hostname or ""
-    reached = await _reached(host, proxy.port or DEFAULT_PORTS[proxy.scheme], allow_link_local=route.allow_link_local)
-    await _over(reached, connection, tls() if proxy.scheme == "https" else None, host)
-    if route.scheme == "https":
-        await _tunnel(route, tls(), connection)
+    outer = tls() if proxy.scheme == "https" else None
+    port = proxy.port or DEFAULT_PORTS[proxy.scheme]
+    with translated(to_proxy=True):
+        reached = await _reached(host, port, allow_link_local=route.allow_link_local)
+        await _over(reached, connection, outer, host)
+    if inner is not None:
+        await _tunnel(route, inner, connection)
+
+
+def checked_proxy(address: str) -> str:
+    """A proxy's address with its scheme. Raises `Unreachable` without a word of it, since it may hold a password."""
+    url = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise errors.Unreachable(
+            "The proxy's address is not one, or not an HTTP proxy's (http://proxy.example:3128). Correct HTTPS_PROXY, HTTP_PROXY or "
+            "ALL_PROXY; a user or password in it must be percent-encoded."
+        )
+    return url
 
 
 def proxy_authorization(proxy: str) -> str | None:
@@ -142,7 +163,13 @@ async def _tunnel(route: Route, tls: ssl.SSLContext, connection: Connection) -> 
         f"host: {route.authority}",
         *([f"proxy-authorization: {shown}"] if shown else []),
     ]
-    answer = await connection.ask("\r\n".join([*lines, "", ""]).encode())
+    try:
+        answer = await connection.ask("\r\n".join([*lines, "", ""]).encode())
+    except errors.UpstreamError as exc:
+        raise errors.Unreachable(
+            "The HTTP proxy hangs up or speaks no HTTP. Check HTTPS_PROXY, ALL_PROXY and NO_PROXY."
+        ) from exc
+    connection.forget()
     if answer.status not in _OK:
         connection.close()
         raise errors.Unreachable(

@@ -126,7 +126,9 @@ class Response:
     def release(self) -> None:
         """The caller needs no more of it: a connection in the middle of an answer is closed, which tells the provider."""
         self._line.done_with(self)
-        self._parser = None  # it knows this object too: without the ring both are gone at once, not at the next collection
+        self._parser = (
+            None  # it knows this object too: without the ring both are gone at once, not at the next collection
+        )
 
     def fail(self, error: errors.UpstreamError) -> None:
         """The rest will not come; whoever reads gets what is here, then ``error``."""
@@ -185,8 +187,8 @@ class Response:
     # What follows is called by the parser.
 
     def on_message_begin(self) -> None:
-        if self.complete:
-            self.keeps = False
+        if self.complete:  # the parser would take another answer's body for the rest of this one's
+            raise httptools.HttpParserError("another answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # else it is a trailer
@@ -194,7 +196,7 @@ class Response:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if self.complete or parser is None:
+        if parser is None:
             return
         status = parser.get_status_code()
         if status == _SWITCHING:
