@@ -1,11 +1,14 @@
-"""The head of an HTTP request, bounded in bytes and in time: it is read before any token can be shown.
+"""What a stranger can make of a connection is bounded in bytes and in time: the head is read before any token can be shown.
 
 Decisions
 1. httptools has no bound of its own: an endless head filled the memory, and one endless header line cost CPU by its square.
 2. Only a head that did not come in one read is counted and timed, so a usual request pays nothing for this.
 3. uvicorn tells a lost connection to the request that came last. Where requests were sent ahead that is not the one that is being
    answered, which would go on, and be paid for, for nobody.
-4. A connection on which nothing is ever said is closed after the same time; uvicorn only times what follows an answer.
+4. A connection on which nothing is ever said is closed after the same time; uvicorn only times what follows an answer, and forgets
+   that time with the first byte, an empty line's too.
+5. An answer that is given before the request's body has come, a refusal mostly, is the connection's last: a body that drips on
+   would hold it for ever. A body that has come by then costs nobody a connection.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ class BoundedHeads(HttpToolsProtocol):
     _head_open = True
     _head_timer: asyncio.TimerHandle | None = None
     _begun: RequestResponseCycle | None = None
+    _keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(Outlet(transport, self.loop))  # type: ignore[arg-type]  # what uvicorn uses of one
+        self._outlet = Outlet(transport, self.loop)
+        super().connection_made(self._outlet)  # type: ignore[arg-type]  # what uvicorn uses of one
         self.parser = Parser(self)
         self._time_head()
 
@@ -46,8 +51,13 @@ class BoundedHeads(HttpToolsProtocol):
             self._begun.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._outlet.is_closing():
+            return
         super().data_received(data)
-        if not self._head_open or self.transport.is_closing():
+        if self._outlet.is_closing():
+            return
+        if not self._head_open:
+            self._time_what_is_no_head()
             return
         self._head_bytes += len(data)
         if self._head_bytes > MOST_BYTES:
@@ -64,10 +74,19 @@ class BoundedHeads(HttpToolsProtocol):
         self._stop_timer()
         if not offered(self.parser):
             super().on_headers_complete()
+            self._outlet.unread = True
+            self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            self._outlet.unread = False
+            if not self.cycle.response_started:
+                self.cycle.keep_alive = self._keeps_alive
+
+    def shutdown(self) -> None:
+        self._keeps_alive = False
+        super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._begun = cycle
@@ -77,6 +96,11 @@ class BoundedHeads(HttpToolsProtocol):
     def _answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn begins with None, whatever its annotation says
         return cycle is not None and not cycle.response_complete
+
+    def _time_what_is_no_head(self) -> None:
+        """Empty lines after an answer."""
+        if self._head_timer is None and self.timeout_keep_alive_task is None and not self._answering:
+            self._time_head()
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(SECONDS, self._refuse, "The head of the request did not come in time.")
