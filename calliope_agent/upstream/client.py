@@ -31,6 +31,7 @@ from calliope_agent.upstream.response import Response
 
 KEEPALIVE_S: Final = 75
 _PATH = "/%:@!$&'()*+,;=~"
+_QUERY = _PATH + "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,13 @@ class Request:
 class Client:
     """One process's connections to providers."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, keepalive_s: float = KEEPALIVE_S) -> None:
         self._environ = environ
+        self._keepalive_s = keepalive_s
         self._proxies = proxies_of(environ)
         self._idle: dict[Route, list[Connection]] = {}
         self._open: set[Connection] = set()
-        self._emptied: asyncio.Future[None] | None = None
+        self._emptied = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
         self._routes = functools.lru_cache(maxsize=256)(self._route)
@@ -85,17 +87,17 @@ class Client:
             self._sweeper.cancel()
         self._idle.clear()
         if self._open:
-            self._emptied = asyncio.get_running_loop().create_future()
-            for connection in self._open:
+            self._emptied.clear()
+            for connection in list(self._open):
                 connection.close()
-            await self._emptied
+            await self._emptied.wait()
 
     def _rested(self, route: Route) -> Connection | None:
         """The pooled connection that was used last, if it is young enough for the provider to still have it."""
         resting = self._idle.get(route)
         while resting:
             connection = resting.pop()
-            if not connection.closing and _now() - connection.idle_since < KEEPALIVE_S:
+            if not connection.closing and _now() - connection.idle_since < self._keepalive_s:
                 return connection
             connection.close()
         return None
@@ -114,20 +116,19 @@ class Client:
         connection.idle_since = _now()
         self._idle.setdefault(route, []).append(connection)
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._keepalive_s, self._sweep)
 
     def _forget(self, route: Route, connection: Connection) -> None:
         self._open.discard(connection)
-        if self._emptied is not None and not self._open:
-            self._emptied.set_result(None)
-            self._emptied = None
+        if not self._open:
+            self._emptied.set()
         resting = self._idle.get(route)
         if resting and connection in resting:
             resting.remove(connection)
 
     def _sweep(self) -> None:
         """Close what nobody used for long; the provider would, sooner or later, in the middle of our next request."""
-        old = _now() - KEEPALIVE_S
+        old = _now() - self._keepalive_s
         for route, resting in list(self._idle.items()):
             for connection in resting:
                 if connection.idle_since <= old:
@@ -135,12 +136,12 @@ class Client:
             if not resting:
                 del self._idle[route]
         loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(KEEPALIVE_S, self._sweep) if self._idle else None
+        self._sweeper = loop.call_later(self._keepalive_s, self._sweep) if self._idle else None
 
     def _route(self, url: str, unix_socket: str | None, *, allow_link_local: bool) -> tuple[Route, str]:
         """The route, and the target of the request's first line."""
         parts = urlsplit(url)
-        target = quote(parts.path or "/", safe=_PATH) + (f"?{parts.query}" if parts.query else "")
+        target = quote(parts.path or "/", safe=_PATH) + (f"?{quote(parts.query, safe=_QUERY)}" if parts.query else "")
         route = Route(
             parts.scheme,
             parts.hostname or "",
@@ -188,7 +189,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _head(request: Request, route: Route, target: str) -> bytes:
-    """Raises `UpstreamRefused` for a header that would end its own line."""
+    """Raises `UpstreamRefused` for a header that would end its own line, or that would arrive as something else."""
     given = {"host": route.host_header, **request.headers}
     if request.method != "GET":
         given["content-length"] = str(len(request.body))
@@ -197,7 +198,12 @@ def _head(request: Request, route: Route, target: str) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
     if fields.count("\n") != len(given) or fields.count("\r") != len(given) or "\0" in fields:
         raise errors.UpstreamRefused("A header for the provider holds a line break. Correct the request's headers.")
-    return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1", "replace")
+    try:
+        return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
+    except UnicodeEncodeError:
+        raise errors.UpstreamRefused(
+            "The key or a header for the provider holds a character that no header can carry. Type it again in plain characters."
+        ) from None  # the cause would carry the key along
 
 
 def _now() -> float:

@@ -99,6 +99,11 @@ class Connection(asyncio.Protocol):
         else:
             self._response.feed(data)
 
+    def eof_received(self) -> None:
+        """The provider says no more. The transport would first send what is left of the request, perhaps to nobody who reads."""
+        if self._response is not None:
+            self._response.lost(None)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._response is not None:
             self._response.lost(exc)

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import httptools
 
 from calliope_agent import errors
-from calliope_agent.upstream.coding import Inflater, inflater
+from calliope_agent.upstream.coding import PIECE_BYTES, Inflater, inflater
 
 HEAD_BYTES: Final = 64 << 10
 HELD_BYTES: Final = 256 << 10
@@ -106,6 +106,8 @@ class Response:
                 self._inflater.end()
                 return b""
             self._inflater.feed(packed)
+        if len(data) == PIECE_BYTES:
+            await asyncio.sleep(0)  # a bomb's next megabyte is here already: others have their turn in between
         return data
 
     async def _read(self) -> bytes:

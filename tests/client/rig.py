@@ -125,13 +125,13 @@ async def hanging(peer: Peer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(environ: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
+async def opened(environ: Mapping[str, str] | None = None, **more: float) -> AsyncIterator[Client]:
     """A client; behind it no task, no descriptor, no connection and no untold failure may be left."""
     loop = asyncio.get_running_loop()
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
     tasks = asyncio.all_tasks()
-    client = Client(environ or {})
+    client = Client(environ or {}, **more)
     try:
         yield client
     finally:
