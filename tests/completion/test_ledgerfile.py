@@ -34,7 +34,7 @@ def ledger() -> Ledger:
 
 def count(into: Ledger, requests: int) -> None:
     for _ in range(requests):
-        record = Record("id", "chat", "chat", False, "2026-03-01T12:00:00Z", lambda: 0.0, target="a/b")
+        record = Record("id", "chat", "chat", False, 0.0, lambda: 0.0, target="a/b")
         record.end("complete", 200)
         into.ended(record)
 
