@@ -24,6 +24,7 @@ import msgspec
 from calliope_agent import errors
 
 MAX_TEXT = 600
+_PROXY = 407
 _SAFE_CODE = re.compile(r"[^A-Za-z0-9_.\-]")
 _QUOTA = re.compile(
     r"insufficient_quota|billing|credit balance|quota.{0,40}exceeded.{0,40}plan|payment|out of credits", re.IGNORECASE
@@ -59,10 +60,16 @@ def of_status(
 ) -> errors.UpstreamError:
     """The error of an answer whose status is not 200. ``headers`` must look names up without regard to case."""
     told = _told_of(body)
-    error = _of_words(status, told, scrub, looks_like_json=told is not None)
+    error = _of_words(status, told, scrub, looks_like_json=told is not None) if status != _PROXY else _of_proxy()
     error.provider_status = status
     error.retry_after_s = retry_after(headers, datetime.now(UTC))
     return error
+
+
+def _of_proxy() -> errors.Unreachable:
+    return errors.Unreachable(
+        f"The HTTP proxy wants a user and a password (status {_PROXY}). Put them into HTTP_PROXY: http://user:password@proxy:3128"
+    )
 
 
 def error_in_stream(payload: Any) -> errors.UpstreamError:
