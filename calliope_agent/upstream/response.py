@@ -136,6 +136,7 @@ class Response:
         """The rest will not come; whoever reads gets what is here, then ``error``."""
         if not self.complete and self._broken is None:
             self._broken = error
+            self._parser = None  # what still comes while nobody reads is thrown away
         self.keeps = False
         self.wake()
 

@@ -242,6 +242,22 @@ def test_nothing_without_end_costs_its_square(name: str) -> None:
     assert asyncio.run(fed()) <= HEAD_BYTES + 1
 
 
+@pytest.mark.parametrize("name", ["trailers", "trailer", "chunk extension"])
+async def test_nothing_is_kept_of_what_comes_behind_a_break_while_nobody_reads(name: str) -> None:
+    start, more = ENDLESS[name]
+    response = Response(Line())
+    response.feed(start)
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            response.feed(more)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(errors.Truncated):
+        await whole(response)
+
+
 async def test_a_head_may_be_large(client: Client) -> None:
     said = OK + b"x-a: " + b"b" * 30_000 + b"\r\ncontent-length: 5\r\n\r\nhello"
     async with Server(keeping(said)) as server:

@@ -70,9 +70,11 @@ async def test_two_answers_to_one_request_are_one_answer(tmp_path: Path) -> None
 @pytest.mark.parametrize(("status", "code"), [(429, "rate_limited"), (401, "key_rejected"), (503, "overloaded")])
 async def test_a_status_in_an_unasked_coding_is_that_status(tmp_path: Path, status: int, code: str) -> None:
     said = b"HTTP/1.1 %d X\r\ncontent-encoding: br\r\ncontent-length: 4\r\n\r\n\x0b\x02\x80\x03" % status
-    async with Server(keeping(said)) as server:
-        async with ServedAgent(tmp_path, environ(server.url, CALLIOPE_MAX_ATTEMPTS="1")) as agent:
-            _, body, _ = await agent.post("/v1/chat/completions", chat(model="openai/gpt-4o"))
+    async with (
+        Server(keeping(said)) as server,
+        ServedAgent(tmp_path, environ(server.url, CALLIOPE_MAX_ATTEMPTS="1")) as agent,
+    ):
+        _, body, _ = await agent.post("/v1/chat/completions", chat(model="openai/gpt-4o"))
     assert json.loads(body)["error"]["code"] == code
 
 
