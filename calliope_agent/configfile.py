@@ -15,7 +15,7 @@ from typing import Any
 from calliope_agent import tomlfile
 from calliope_agent.errors import ConfigError, Conflict
 from calliope_agent.keys.lock import locked
-from calliope_agent.keys.private import make_private_directory, write_private
+from calliope_agent.keys.private import make_private_directory, sweep_unfinished, write_private
 
 LOCK = "config.lock"
 Place = tuple[str, ...]
@@ -36,6 +36,7 @@ class ConfigFile:
         """
         make_private_directory(self.path.parent)
         with locked(self.path.with_name(LOCK)):
+            sweep_unfinished(self.path)
             before = self._text()
             # Imported here: tomlkit is 40 ms that neither a start nor a look at the settings need pay.
             from calliope_agent.tomledit import edited  # noqa: PLC0415

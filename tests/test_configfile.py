@@ -131,3 +131,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         file.change({("chat_model",): "c/d"})
     assert file.path.read_text() == 'chat_model = "a/b"\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.lock", "config.toml"]
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / ".config.toml.0123456789ab.tmp"
+    left.write_text("chat_mod")
+    ConfigFile(tmp_path / "config.toml").change({("chat_model",): "openai/gpt-4o"})
+    assert not left.exists()
+    assert tomllib.loads((tmp_path / "config.toml").read_text()) == {"chat_model": "openai/gpt-4o"}

@@ -19,7 +19,14 @@ from pathlib import Path
 from calliope_agent.errors import ConfigError
 from calliope_agent.keys import seal
 from calliope_agent.keys.lock import locked
-from calliope_agent.keys.private import Stamp, make_private_directory, read_private, stamp, write_private
+from calliope_agent.keys.private import (
+    Stamp,
+    make_private_directory,
+    read_private,
+    stamp,
+    sweep_unfinished,
+    write_private,
+)
 from calliope_agent.keys.stored import Stored, stored_of
 from calliope_agent.secret import Secret
 
@@ -69,6 +76,8 @@ class Vault:
         with locked(self.directory / LOCK) as kind:
             if kind == "lock file":
                 self._note(f"{self.directory}: its file system has no flock, so writers use the file {LOCK}.held")
+            for path in (self.path, self.directory / KEY_FILE):
+                sweep_unfinished(path)
             self._set_newer_aside()
             # Read under the lock and past the cache: another process may have written a moment ago.
             entries = change(dict(self._read()))

@@ -367,3 +367,12 @@ def test_another_user_reads_no_file_of_the_store(tmp_path: Path) -> None:
     )
     assert done.stdout == "refused\nrefused\n"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
+
+
+def test_what_killed_writers_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    left = [tmp_path / f".{name}.0123456789ab.tmp" for name in ("keys.enc", "keys.key")]
+    for path in left:
+        path.write_bytes(b"half")
+    Vault(tmp_path, None).put(entry("mistral"))
+    assert [path for path in left if path.exists()] == []
+    assert Vault(tmp_path, None).read()["mistral"].value.reveal() == KEY
