@@ -7,6 +7,8 @@ Decisions
 2. IPv6 and IPv4 race as RFC 8305 has it (aiohappyeyeballs: uvloop has none of its own).
 3. The operating system asks a silent connection now and then whether it is there: a model that thinks for minutes is silent, and
    networks forget such connections without a word.
+4. TLS is begun on a connection that stands, never by ``create_connection``: left in its first moment, that keeps its transport on a
+   socket which its caller then closes, and the next one to get the number is read and closed in its place.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohappyeyeballs
 
@@ -81,18 +83,11 @@ async def dial(route: Route, tls: Tls, connection: Connection) -> None:
         return
     inner = tls() if route.scheme == "https" else None
     if route.proxy is None:
-        reached = await _reached(route.host, route.port, allow_link_local=route.allow_link_local)
-        await _over(reached, connection, inner, route.host)
-        return
-    proxy = urlsplit(route.proxy)
-    host = proxy.hostname or ""
-    outer = tls() if proxy.scheme == "https" else None
-    port = proxy.port or DEFAULT_PORTS[proxy.scheme]
-    with translated(to_proxy=True):
-        reached = await _reached(host, port, allow_link_local=route.allow_link_local)
-        await _over(reached, connection, outer, host)
+        await _over(await _reached(route.host, route.port, allow_link_local=route.allow_link_local), connection)
+    else:
+        await _through(urlsplit(route.proxy), route, tls, connection)
     if inner is not None:
-        await _tunnel(route, inner, connection)
+        await _secured(connection, inner, route.host)
 
 
 def checked_proxy(address: str) -> str:
@@ -145,18 +140,43 @@ async def _reached(host: str, port: int, *, allow_link_local: bool) -> socket.so
     return reached
 
 
-async def _over(reached: socket.socket, connection: Connection, tls: ssl.SSLContext | None, name: str) -> None:
+async def _over(reached: socket.socket, connection: Connection) -> None:
     try:
-        await asyncio.get_running_loop().create_connection(
-            lambda: connection, sock=reached, ssl=tls, server_hostname=name.rstrip(".") if tls else None
-        )
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=reached)
     except BaseException:
         reached.close()
         raise
 
 
-async def _tunnel(route: Route, tls: ssl.SSLContext, connection: Connection) -> None:
-    """Ask the proxy for a way through (RFC 9110 §9.3.6) and speak TLS inside it."""
+async def _secured(connection: Connection, tls: ssl.SSLContext, name: str) -> None:
+    """Speak TLS from here on; see decision 4."""
+    try:
+        secured = await asyncio.get_running_loop().start_tls(
+            connection.transport, connection, tls, server_hostname=name.rstrip(".")
+        )
+    except BaseException:
+        connection.close()
+        raise
+    if secured is None:
+        raise ConnectionResetError("it was closed before TLS was spoken")
+    connection.connection_made(secured)
+
+
+async def _through(proxy: SplitResult, route: Route, tls: Tls, connection: Connection) -> None:
+    """To a proxy, and for https to the provider behind it."""
+    host = proxy.hostname or ""
+    port = proxy.port or DEFAULT_PORTS[proxy.scheme]
+    outer = tls() if proxy.scheme == "https" else None
+    with translated(to_proxy=True):
+        await _over(await _reached(host, port, allow_link_local=route.allow_link_local), connection)
+        if outer is not None:
+            await _secured(connection, outer, host)
+    if route.scheme == "https":
+        await _tunnel(route, connection)
+
+
+async def _tunnel(route: Route, connection: Connection) -> None:
+    """Ask the proxy for a way through (RFC 9110 §9.3.6)."""
     shown = proxy_authorization(route.proxy or "")
     lines = [
         f"CONNECT {route.authority} HTTP/1.1",
@@ -175,16 +195,6 @@ async def _tunnel(route: Route, tls: ssl.SSLContext, connection: Connection) -> 
         raise errors.Unreachable(
             f"The HTTP proxy does not let us through (status {answer.status}). Check HTTPS_PROXY and NO_PROXY."
         )
-    try:
-        inner = await asyncio.get_running_loop().start_tls(
-            connection.transport, connection, tls, server_hostname=route.host.rstrip(".")
-        )
-    except BaseException:
-        connection.close()
-        raise
-    if inner is None:
-        raise errors.Unreachable("The HTTP proxy closed the way through. Check HTTPS_PROXY and NO_PROXY.")
-    connection.connection_made(inner)
 
 
 def _inside(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:

@@ -101,6 +101,19 @@ async def test_https_goes_through_a_tunnel(authority: Authority, outer: bool) ->
     assert lines(proxy.heads[0])[:2] == [b"CONNECT provider.example:443 HTTP/1.1", b"host: provider.example:443"]
 
 
+@pytest.mark.parametrize(
+    ("host", "authority_form"),
+    [("[2001:db8::1]", b"[2001:db8::1]:443"), ("provider.example.", b"provider.example.:443")],
+)
+async def test_a_tunnel_leads_to_every_kind_of_name(authority: Authority, host: str, authority_form: bytes) -> None:
+    async with Server(keeping(HELLO), tls=authority.server(HOST, "2001:db8::1")) as server:
+        proxy = Proxy(server.port)
+        environ = {"SSL_CERT_FILE": str(authority.file)}
+        async with Server(proxy) as way, opened({"HTTPS_PROXY": way.url, **environ}) as client:
+            assert (await ask(client, f"https://{host}/")).body == b"hello"
+    assert lines(proxy.heads[0])[0] == b"CONNECT " + authority_form + b" HTTP/1.1"
+
+
 @pytest.mark.parametrize("outer", [False, True], ids=["http proxy", "https proxy"])
 async def test_much_goes_through_a_tunnel_and_closing_tells_both(authority: Authority, outer: bool) -> None:
     answer = OK + b"content-length: 2000000\r\n\r\n" + b"x" * 1_500_000

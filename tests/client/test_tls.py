@@ -101,6 +101,28 @@ async def test_leaving_in_the_handshake_closes_the_connection(trusting: Client) 
         await until(lambda: descriptors() <= before)
 
 
+async def test_leaving_at_any_step_of_the_way_disturbs_no_other_connection(
+    trusting: Client, authority: Authority
+) -> None:
+    """A transport left on a closed socket reads from, and closes, whichever connection gets the socket's number next."""
+    async with Server(keeping(HELLO), tls=authority.server()) as server, Server(keeping(HELLO)) as other:
+        before = descriptors()
+        for turns in range(40):
+            task = asyncio.create_task(ask(trusting, server.url))
+            for _ in range(turns // 2):
+                await asyncio.sleep(0)
+            if turns % 2:
+                await asyncio.sleep(0.0005)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            response = await trusting.ask(request(other.url, body=b"{}"))
+            await asyncio.sleep(0.001)
+            assert await response.read() == b"hello"
+            response.release()
+            await trusting.close()
+        await until(lambda: descriptors() <= before)
+
+
 async def test_an_idle_connection_that_the_provider_closes_is_not_used_again(
     trusting: Client, authority: Authority
 ) -> None:
