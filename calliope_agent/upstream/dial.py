@@ -146,6 +146,8 @@ async def _over(reached: socket.socket, connection: Connection) -> None:
     except BaseException:
         reached.close()
         raise
+    if connection.closing:  # uvloop cannot write there, nor tell it as an error of the system
+        raise ConnectionResetError("it was closed before it could be used")
 
 
 async def _secured(connection: Connection, tls: ssl.SSLContext, name: str) -> None:
@@ -158,7 +160,7 @@ async def _secured(connection: Connection, tls: ssl.SSLContext, name: str) -> No
         connection.close()
         raise
     if secured is None:
-        raise ConnectionResetError("it was closed before TLS was spoken")
+        raise ConnectionResetError("it was closed before it could be used")
     connection.connection_made(secured)
 
 

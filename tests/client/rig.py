@@ -43,6 +43,8 @@ class Peer:
 
     async def say(self, *pieces: bytes) -> None:
         for piece in pieces:
+            if self.writer.is_closing():
+                raise ConnectionResetError("the client has gone")  # uvloop's own error is no OSError
             self.writer.write(piece)
             await self.writer.drain()
 

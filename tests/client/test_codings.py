@@ -99,8 +99,9 @@ async def test_what_is_cut_is_truncated_though_its_length_is_right(client: Clien
             await ask(client, server.url)
 
 
-@pytest.mark.parametrize("second", [gzip.compress(TEXT)[:9], gzip.compress(TEXT)[:-3], gzip.compress(TEXT)[:1]])
-async def test_a_later_member_that_is_cut_is_truncated_too(client: Client, second: bytes) -> None:
+@pytest.mark.parametrize("left", [1, 9, -3])
+async def test_a_later_member_that_is_cut_is_truncated_too(client: Client, left: int) -> None:
+    second = gzip.compress(TEXT)[:left]
     async with Server(saying(answer("gzip", gzip.compress(b"{}") + second))) as server:
         with pytest.raises(errors.Truncated):
             await ask(client, server.url)

@@ -62,7 +62,7 @@ class Proxy:
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while (data := await reader.read(65536)) and not writer.is_closing():
             writer.write(data)
             await writer.drain()
     writer.close()
