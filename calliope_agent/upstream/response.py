@@ -128,9 +128,8 @@ class Response:
     def release(self) -> None:
         """The caller needs no more of it: a connection in the middle of an answer is closed, which tells the provider."""
         self._line.done_with(self)
-        self._parser = (
-            None  # it knows this object too: without the ring both are gone at once, not at the next collection
-        )
+        # It knows this object too: without the ring both are gone at once, not at the next collection.
+        self._parser = None
 
     def fail(self, error: errors.UpstreamError) -> None:
         """The rest will not come; whoever reads gets what is here, then ``error``."""
