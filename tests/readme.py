@@ -69,7 +69,7 @@ def bench() -> str | None:
     machine = told["machine"]
     return (
         f"Measured {machine['when'][:10]} on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, with a load of "
-        f"{machine['load_before']} to {machine['load_after']} from other work on the machine.\n\n"
+        f"{machine['load']} before it.\n\n"
         f"{budget.table(budget.rows(Figures(**told['figures'])))}"
     )
 

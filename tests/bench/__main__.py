@@ -30,8 +30,7 @@ def main() -> int:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "load_before": round(load, 2),
-        "load_after": round(os.getloadavg()[0], 2),
+        "load": round(load, 2),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +43,7 @@ def main() -> int:
     print(budget.table(found))
     print(
         f"\n{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"load {machine['load_before']} before and {machine['load_after']} after; figures in {args.json}"
+        f"load {machine['load']} before it; figures in {args.json}"
     )
     return 0
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import peers
+from tests.bench.awake import awake
 from tests.bench.lean_upstream import CHUNKS
 from tests.bench.load import Client, Requests, Timing
 from tests.bench.peers import Peer
@@ -100,6 +101,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> Figures:
     """The whole bench: starts first, then everything against the same running processes."""
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="calliope-bench-") as scratch, ExitStack() as stack:
+        stack.enter_context(awake())
         upstream = stack.enter_context(peers.provider())
         say("starts")
         figures.ready_s = _starts(effort, upstream.url, Path(scratch))
