@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import pytest
+
 from calliope_agent.upstream.client import Client, Request
 from calliope_agent.upstream.response import Response
 
@@ -22,11 +24,12 @@ BOUND_S = 5.0
 
 @dataclass
 class Peer:
-    """The server's end of one connection."""
+    """The server's end of one connection. ``heard`` is set by `left` when the client has said something."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     number: int
+    heard: bool = False
 
     async def head(self) -> bytes:
         """A request's first line and headers; empty when the client has left."""
@@ -52,7 +55,7 @@ class Peer:
         """Wait until the client has gone; what it still says is thrown away."""
         with contextlib.suppress(OSError):
             while await self.reader.read(65536):
-                pass
+                self.heard = True
 
 
 @dataclass
@@ -151,6 +154,13 @@ async def until(condition: Callable[[], bool], bound_s: float = BOUND_S) -> None
     async with asyncio.timeout(bound_s):
         while not condition():  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0.002)
+
+
+async def abandoned(task: asyncio.Task[Any]) -> None:
+    """Cancel the task, which must end by that."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def descriptors() -> int:

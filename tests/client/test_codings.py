@@ -19,6 +19,7 @@ from calliope_agent.upstream.client import Client
 from calliope_agent.upstream.coding import PIECE_BYTES, Inflater, inflater
 from tests.agents import OPENAI_KEY, ServedAgent, chat
 from tests.client.rig import OK, Peer, Server, ask, keeping, request, saying, until, whole
+from tests.turns import counting_turns
 
 TEXT = json.dumps({"text": "Calliope " * 3000}).encode()
 
@@ -187,24 +188,13 @@ async def test_a_bomb_ends_in_an_error_and_bounded_memory(tmp_path: Path) -> Non
 
 
 async def test_a_bomb_lets_others_have_their_turn(client: Client) -> None:
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
     async with Server(saying(answer("gzip", bomb(64 << 20)))) as server:
         response = await client.ask(request(server.url))
         await until(lambda: response.complete)
-        beside = asyncio.create_task(other())
-        await asyncio.sleep(0)
-        turns = 0
-        assert len(await whole(response)) == 64 << 20
-        beside.cancel()
+        async with counting_turns() as turns:
+            assert len(await whole(response)) == 64 << 20
         response.release()
-    assert turns >= 32
+    assert turns.count >= 32
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 65536, b"x" * 65536])

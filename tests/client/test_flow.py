@@ -15,7 +15,7 @@ from calliope_agent.upstream.client import Client
 from calliope_agent.upstream.connection import PIECE_BYTES
 from calliope_agent.upstream.response import HELD_BYTES
 from tests.client.certificates import Authority
-from tests.client.rig import HELLO, OK, Peer, Server, ask, descriptors, hanging, keeping, request, until
+from tests.client.rig import HELLO, OK, Peer, Server, abandoned, ask, descriptors, hanging, keeping, request, until
 
 MIB = 1 << 20
 REFUSED = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
@@ -242,9 +242,7 @@ async def test_leaving_before_the_answer_tells_the_provider(
         await taken.wait()
         if size > 2:
             await until(lambda: any(one._full for one in trusting._open))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await abandoned(task)
         await until(lambda: not trusting._open)
         gone.set()
         await until(server.tasks[0].done)

@@ -14,6 +14,7 @@ import pytest
 
 from calliope_agent.completion import cache
 from calliope_agent.completion.cache import Cache, DiskCache, MemoryCache, NullCache, open_cache
+from tests.turns import counting_turns
 
 KEY = b"k" * 32
 OTHER = b"o" * 32
@@ -226,18 +227,9 @@ def test_a_full_disk_is_one_line_and_answers_go_on(tmp_path: Path) -> None:
 async def test_the_loop_is_never_held(tmp_path: Path) -> None:
     """While the disk is at work the loop turns: a look-up that ran on the loop would leave no turn in between."""
     store = DiskCache(tmp_path / "cache", ROOM)
-    turns = 0
-
-    async def turn() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    spinner = asyncio.create_task(turn())
-    await store.put(KEY, b"value", 60)
-    before = turns
-    assert await store.get(KEY) == b"value"
-    assert turns > before + 1
-    spinner.cancel()
+    async with counting_turns() as turns:
+        await store.put(KEY, b"value", 60)
+        before = turns.count
+        assert await store.get(KEY) == b"value"
+        assert turns.count > before + 1
     await store.close()

@@ -16,6 +16,7 @@ from calliope_agent.upstream.look_openai import OpenAILook
 from calliope_agent.upstream.reading import FIRST_BYTES, LATER_BYTES, Reading
 from calliope_agent.upstream.response import Response
 from calliope_agent.upstream.sse import SseParser, frame
+from tests.turns import counting_turns
 
 ENOUGH = 1 << 30
 
@@ -67,19 +68,10 @@ async def test_the_beginning_of_a_long_read_is_given_out_first() -> None:
 async def test_others_have_their_turn_between_slices() -> None:
     one = reading(b"\n\n".join([*(word(number) for number in range(400)), b""]))
     seen: list[int] = []
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    while await one.more():
-        one.take()
-        seen.append(turns)
-    task.cancel()
+    async with counting_turns() as turns:
+        while await one.more():
+            one.take()
+            seen.append(turns.count)
     assert len(seen) > 2
     assert all(later > earlier for earlier, later in pairwise(seen[1:]))
 
